@@ -1,0 +1,1 @@
+"""The rules of TaskFlow: pure, no I/O, no vendor, no settings."""

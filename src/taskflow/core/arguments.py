@@ -1,0 +1,137 @@
+"""A handler's signature as a schema: validates arguments at submission and again at execution."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NotRequired, Required, get_type_hints
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from taskflow.core import jsontext
+from taskflow.core.errors import InvalidArgumentsError, InvalidJSONError, RegistrationError
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Signature:
+    """What a handler accepts. Parameters annotated `TaskContext` are filled in by the worker, not by callers."""
+
+    def __init__(self, function: Callable[..., Any], *, context_type: type) -> None:
+        try:
+            hints = get_type_hints(function, include_extras=True)
+        except (NameError, TypeError) as exc:
+            raise RegistrationError(f"{function.__qualname__}: annotations cannot be resolved: {exc}") from exc
+        self.context_parameter: str | None = None
+        self._positional: list[str] = []
+        self._positional_only: set[str] = set()
+        self._var_positional: str | None = None
+        self._var_keyword: str | None = None
+        fields: dict[str, Any] = {}
+        for name, parameter in inspect.signature(function).parameters.items():
+            hint = hints.get(name, Any)
+            if hint is context_type:
+                self.context_parameter = name
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                self._var_positional = name
+                fields[name] = NotRequired[list[hint]]
+            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                self._var_keyword = name
+            else:
+                if parameter.kind in _POSITIONAL:
+                    self._positional.append(name)
+                if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                    self._positional_only.add(name)
+                required = parameter.default is inspect.Parameter.empty
+                fields[name] = Required[hint] if required else NotRequired[hint]
+        self.names = tuple(fields)
+        arguments = TypedDict("Arguments", fields)  # type: ignore[operator] # the functional form with computed fields
+        arguments.__pydantic_config__ = ConfigDict(  # type: ignore[attr-defined]
+            extra="allow" if self._var_keyword else "forbid"
+        )
+        arguments.__module__ = function.__module__
+        try:
+            self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(arguments)
+            self.json_schema = self._adapter.json_schema()
+        except (PydanticSchemaGenerationError, PydanticUserError) as exc:
+            raise RegistrationError(f"{function.__qualname__}: an argument's type cannot be sent as JSON: {exc}") from exc
+
+    def validate(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments by name, converted to the annotated types. Raises InvalidArgumentsError naming every bad field."""
+        named = self._bind(args, kwargs)
+        try:
+            return self._adapter.validate_python(named)
+        except ValidationError as exc:
+            raise InvalidArgumentsError(_summary(fields := self._fields(exc)), fields=fields) from None
+
+    def to_json(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """The validated arguments as they are stored: ``[[positional], {by name}]``, split as they were given."""
+        named = self._adapter.dump_python(self.validate(args, kwargs), mode="json", warnings=False)
+        positional: list[Any] = []
+        if args:
+            positional = [named.pop(name) for name in self._positional[: len(args)]]
+            if self._var_positional is not None:
+                positional += named.pop(self._var_positional, ())
+        try:
+            return jsontext.checked_dumps([positional, named])
+        except InvalidJSONError as exc:
+            raise InvalidArgumentsError(f"arguments: {exc.detail}", fields=exc.fields) from None
+
+    def call_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Stored arguments, validated and converted again, as ``(args, kwargs)`` for the call itself."""
+        named = self.validate(args, kwargs)
+        call_args: list[Any] = []
+        if self._var_positional in named or self._positional_only:
+            # Everything before *args or "/" must go by position, and only a gap-free head can.
+            for name in self._positional:
+                if name not in named:
+                    break
+                call_args.append(named.pop(name))
+            call_args.extend(named.pop(self._var_positional, ()) if self._var_positional else ())
+        return call_args, named
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        named = dict(kwargs)
+        if not args:
+            return named
+        if len(args) > len(self._positional) and self._var_positional is None:
+            extra = len(args) - len(self._positional)
+            raise InvalidArgumentsError(
+                f"takes at most {len(self._positional)} positional arguments, {len(args)} given",
+                fields=[{"field": f"args[{len(self._positional)}]", "message": f"{extra} too many"}],
+            )
+        for name, value in zip(self._positional, args, strict=False):
+            if name in named:
+                raise InvalidArgumentsError(
+                    f"{name} is given twice, by position and by name", fields=[{"field": name, "message": "given twice"}]
+                )
+            named[name] = value
+        if self._var_positional is not None and len(args) > len(self._positional):
+            named[self._var_positional] = list(args[len(self._positional) :])
+        return named
+
+    def _fields(self, exc: ValidationError) -> list[dict[str, Any]]:
+        fields = []
+        for error in exc.errors(include_url=False, include_context=False, include_input=False):
+            field = ".".join(str(part) for part in error["loc"])
+            match error["type"]:
+                case "missing":
+                    message = "is missing"
+                case "extra_forbidden":
+                    message = "is not an argument of this task" + did_you_mean(field, self.names)
+                case _:
+                    message = error["msg"]
+            fields.append({"field": field, "message": message})
+        return fields
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """``", did you mean 'send_email'?"`` or nothing. Names are listed closest first."""
+    close = difflib.get_close_matches(name, known, n=3)
+    return f", did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
+
+
+def _summary(fields: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{field['field']}: {field['message']}" for field in fields)

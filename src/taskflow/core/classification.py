@@ -1,0 +1,175 @@
+"""Turns what a handler raised into a class, and the class into a verdict: again (when?) or never."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import traceback as tracebacks
+from dataclasses import dataclass
+from typing import Any
+
+from taskflow.core.errors import (
+    AttemptCancelledError,
+    AttemptTimeoutError,
+    HandlerExitedError,
+    InvalidArgumentsError,
+    InvalidResultError,
+    PayloadMissingError,
+    PayloadTooLargeError,
+    UnknownTaskError,
+    WorkerCrashedError,
+)
+from taskflow.core.registry import Handler
+from taskflow.core.retry import Reject, Retry, RetryPolicy, retry_after_seconds
+from taskflow.core.task import ErrorClass, TaskError
+
+MAX_MESSAGE_CHARS = 4_096
+MAX_TRACEBACK_CHARS = 16_384
+
+# HTTP: RFC 9110 §15.5 and RFC 6585. Other 4xx mean that the same request will fail again.
+_TRANSIENT_STATUS = frozenset({408, 409, 425, 500, 502, 503, 504})
+_RATE_LIMITED_STATUS = 429
+_PERMANENT: tuple[type[BaseException], ...] = (
+    Reject,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+    NameError,
+    SyntaxError,
+    ImportError,
+    InvalidArgumentsError,
+    InvalidResultError,
+    PayloadTooLargeError,
+    PayloadMissingError,
+    UnknownTaskError,
+    HandlerExitedError,
+)
+
+
+def classify(exc: BaseException, handler: Handler[..., Any] | None = None) -> ErrorClass:
+    """The handler's own ``never_retry_for`` and ``retry_for`` win over the rules here; unknown errors are transient."""
+    if isinstance(exc, AttemptCancelledError):
+        return ErrorClass.CANCELLED
+    if isinstance(exc, Reject):
+        return ErrorClass.PERMANENT
+    if isinstance(exc, Retry):
+        return ErrorClass.TRANSIENT if exc.counts else ErrorClass.RATE_LIMITED
+    if handler is not None:
+        if isinstance(exc, handler.declared.never_retry_for):
+            return ErrorClass.PERMANENT
+        if isinstance(exc, handler.declared.retry_for):
+            return ErrorClass.TRANSIENT
+    if isinstance(exc, AttemptTimeoutError):
+        return ErrorClass.TIMED_OUT
+    if isinstance(exc, WorkerCrashedError):
+        return ErrorClass.CRASHED
+    status = _http_status(exc)
+    if status == _RATE_LIMITED_STATUS:
+        return ErrorClass.RATE_LIMITED
+    if status is not None and 400 <= status < 600:
+        return ErrorClass.TRANSIENT if status in _TRANSIENT_STATUS else ErrorClass.PERMANENT
+    return ErrorClass.PERMANENT if isinstance(exc, _PERMANENT) else ErrorClass.TRANSIENT
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows a failed attempt. ``delay_seconds`` is None when the task is dead-lettered."""
+
+    classification: ErrorClass
+    delay_seconds: float | None
+    counts_failure: bool
+    reason: str
+
+    @property
+    def retry(self) -> bool:
+        return self.delay_seconds is not None
+
+
+def judge(
+    exc: BaseException,
+    handler: Handler[..., Any] | None,
+    *,
+    failure_count: int,
+    crash_count: int,
+    max_retries: int,
+    max_crashes: int,
+    seconds_left: float | None,
+    default_policy: RetryPolicy,
+    rng: random.Random,
+) -> Verdict:
+    """Decide over the next attempt.
+
+    ``failure_count`` and ``crash_count`` are those before this attempt. ``seconds_left`` until the task's
+    ``expires_at`` (None: no deadline): a retry that could not start before it is not made. ``default_policy`` serves
+    handlers that name none.
+    """
+    kind = classify(exc, handler)
+    if kind is ErrorClass.PERMANENT:
+        return Verdict(kind, None, True, "permanent error")
+    if kind is ErrorClass.CRASHED:
+        if crash_count + 1 >= max_crashes:
+            return Verdict(kind, None, False, f"crashed its worker {crash_count + 1} times")
+        return _within(seconds_left, Verdict(kind, 0.0, False, "worker crashed"))
+    counts = kind is not ErrorClass.RATE_LIMITED
+    if counts and failure_count >= max_retries:
+        return Verdict(kind, None, True, f"{max_retries} retries used up" if max_retries else "no retries allowed")
+    if isinstance(exc, Retry) and exc.delay_seconds is not None:
+        delay = exc.delay_seconds
+    else:
+        policy = (handler.declared.retry_policy if handler is not None else None) or default_policy
+        delay = policy.delay_seconds(failure_count, rng, at_least=retry_after_seconds(exc))
+    return _within(seconds_left, Verdict(kind, delay, counts, "will be retried"))
+
+
+def _within(seconds_left: float | None, verdict: Verdict) -> Verdict:
+    if seconds_left is None or verdict.delay_seconds is None or verdict.delay_seconds < seconds_left:
+        return verdict
+    return Verdict(verdict.classification, None, verdict.counts_failure, "expires before it could be retried")
+
+
+def describe(exc: BaseException, classification: ErrorClass) -> TaskError:
+    """The storable form of ``exc``: no NULs or surrogates, bounded lengths."""
+    frames = tracebacks.format_exception(exc) if exc.__traceback__ is not None else []
+    text = "".join(frames)
+    if len(text) > MAX_TRACEBACK_CHARS:
+        half = MAX_TRACEBACK_CHARS // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half} characters cut …\n{text[-half:]}"
+    return TaskError(
+        type=type(exc).__name__,
+        message=_storable(_message(exc))[:MAX_MESSAGE_CHARS],
+        classification=classification,
+        traceback=_storable(text) or None,
+    )
+
+
+def fingerprint(task: str, error: TaskError) -> str:
+    """Same for failures of one task that differ only in numbers, ids and quoted values. 16 hex digits."""
+    shape = re.sub(r"0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "#", error.message.lower())
+    shape = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", shape)
+    return hashlib.sha256(f"{task}\n{error.type}\n{shape[:512]}".encode()).hexdigest()[:16]
+
+
+def _message(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception as broken:  # a user's __str__ may raise anything
+        return f"<{type(exc).__name__}.__str__ raised {type(broken).__name__}>"
+
+
+def _storable(text: str) -> str:
+    return text.replace("\x00", "␀").encode("utf-8", "replace").decode()
+
+
+def _http_status(exc: BaseException) -> int | None:
+    """From ``status_code``, ``code`` or ``response.status_code``, as httpx, requests and urllib carry it."""
+    for holder in (exc, getattr(exc, "response", None)):
+        for name in ("status_code", "code"):
+            value = getattr(holder, name, None)
+            if type(value) is int:
+                return value
+    return None

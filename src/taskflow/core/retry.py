@@ -1,0 +1,79 @@
+"""When the next attempt is due: exponential backoff with full jitter, a cap, and the task's own wishes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from taskflow.core.errors import RegistrationError
+
+
+class Retry(Exception):  # noqa: N818 - raised by handlers as a request, not an error
+    """Raise in a handler to ask for another attempt. ``delay`` in seconds replaces the backoff.
+
+    ``counts=False`` does not use up a retry (for waiting on something, e.g. a rate limit).
+    """
+
+    def __init__(self, reason: str = "retry requested", *, delay: float | None = None, counts: bool = True) -> None:
+        super().__init__(reason)
+        if delay is not None and not 0 <= delay < float("inf"):
+            raise ValueError(f"Retry delay must be seconds from 0, not {delay!r}")
+        self.delay_seconds = delay
+        self.counts = counts
+
+
+class Reject(Exception):  # noqa: N818
+    """Raise in a handler to fail the task at once and for good, whatever retries are left."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Delay before retry n (from 0) is uniform in [0, min(cap, base * factor ** n)]: "full jitter".
+
+    Source: AWS Architecture Blog, "Exponential Backoff And Jitter": least total work of the schemes compared there.
+    ``jitter=False`` waits the whole upper bound each time.
+    """
+
+    base_seconds: float = 1.0
+    factor: float = 2.0
+    cap_seconds: float = 900.0
+    jitter: bool = True
+
+    def __post_init__(self) -> None:
+        if self.base_seconds < 0 or self.cap_seconds < 0 or self.factor < 1:
+            raise RegistrationError("RetryPolicy needs base_seconds >= 0, cap_seconds >= 0 and factor >= 1")
+
+    def delay_seconds(self, retries_so_far: int, rng: random.Random, *, at_least: float | None = None) -> float:
+        """``at_least`` is what a server asked for (HTTP Retry-After); jitter is added on top of it, never below."""
+        exponent = min(retries_so_far, 1_000)  # factor ** n overflows a float long after the cap has been reached
+        try:
+            bound = min(self.cap_seconds, self.base_seconds * self.factor**exponent)
+        except OverflowError:
+            bound = self.cap_seconds
+        delay = rng.uniform(0, bound) if self.jitter else bound
+        return delay if at_least is None else max(at_least, 0.0) + (rng.uniform(0, min(bound, 1.0)) if self.jitter else 0)
+
+
+def retry_after_seconds(exc: BaseException) -> float | None:
+    """What a failing HTTP server asked for, if ``exc`` carries it.
+
+    Understood: an attribute ``retry_after_seconds`` or ``retry_after``, and a ``response`` with a ``Retry-After``
+    header in seconds (httpx, requests, botocore wrap theirs so).
+    """
+    for name in ("retry_after_seconds", "retry_after"):
+        if (seconds := _number(getattr(exc, name, None))) is not None:
+            return seconds
+    headers = getattr(getattr(exc, "response", None), "headers", None)
+    return _number(headers.get("Retry-After")) if hasattr(headers, "get") else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds < float("inf") else None

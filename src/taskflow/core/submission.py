@@ -1,0 +1,168 @@
+"""What a caller asks for, and what is stored of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from taskflow.core.errors import InvalidRequestError
+from taskflow.core.task import TaskPriority
+
+if TYPE_CHECKING:
+    from taskflow.handle import TaskHandle
+
+MAX_NAME_CHARS = 200
+MAX_KEY_CHARS = 255  # the usual length of an Idempotency-Key
+MAX_TAGS = 32
+MAX_TAG_CHARS = 64
+MAX_DEPENDENCIES = 1_000
+MAX_RETRIES = 1_000
+MAX_TIMEOUT_SECONDS = 7 * 86_400.0
+MAX_DELAY_SECONDS = 10 * 366 * 86_400.0
+
+
+def _number(name: str, value: float | None, low: float, high: float) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        _refuse(name, f"must be a number, not {value!r}")
+    if not low <= value <= high:
+        _refuse(name, f"must be from {low:g} to {high:g}")
+
+
+def _text(name: str, value: str | None, limit: int) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not value or len(value) > limit or not value.isprintable():
+        _refuse(name, f"must be 1 to {limit} printable characters")
+
+
+def _refuse(name: str, message: str) -> None:
+    raise InvalidRequestError(f"{name}: {message}", fields=[{"field": name, "message": message}])
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitOptions:
+    """How one task is to be run. None everywhere means: what the handler declares, else the settings' default.
+
+    ``delay`` in seconds (or a timedelta) and ``run_at`` (aware datetime) exclude each other, likewise ``expires_in``
+    and ``expires_at``. ``depends_on`` are task ids. Raises InvalidRequestError naming the field.
+    """
+
+    priority: TaskPriority | None = None
+    delay: float | None = None
+    run_at: datetime | None = None
+    expires_in: float | None = None
+    expires_at: datetime | None = None
+    max_retries: int | None = None
+    timeout: float | None = None
+    idempotency_key: str | None = None
+    depends_on: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+
+    @classmethod
+    def of(cls, **options: Any) -> SubmitOptions:
+        """From what people write: ``priority="high"``, ``delay=timedelta(minutes=5)``, lists for tuples."""
+        known = [option.name for option in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise InvalidRequestError(f"unknown option {name!r}; there are {', '.join(known)}")
+        if (priority := options.get("priority")) is not None:
+            options["priority"] = TaskPriority.parse(priority)
+        for name in ("delay", "expires_in", "timeout"):
+            if isinstance(options.get(name), timedelta):
+                options[name] = options[name].total_seconds()
+        for name in ("depends_on", "tags"):
+            if name in options:
+                values = options[name] or ()
+                options[name] = (values,) if isinstance(values, str) else tuple(getattr(v, "id", v) for v in values)
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.run_at is not None:
+            _refuse("delay", "give either delay or run_at")
+        if self.expires_in is not None and self.expires_at is not None:
+            _refuse("expires_in", "give either expires_in or expires_at")
+        _number("delay", self.delay, 0, MAX_DELAY_SECONDS)
+        _number("expires_in", self.expires_in, 0, MAX_DELAY_SECONDS)
+        _number("timeout", self.timeout, 0.001, MAX_TIMEOUT_SECONDS)
+        _number("max_retries", self.max_retries, 0, MAX_RETRIES)
+        for name, moment in (("run_at", self.run_at), ("expires_at", self.expires_at)):
+            if moment is not None and moment.tzinfo is None:
+                _refuse(name, "needs a time zone, e.g. 2030-01-01T09:00:00Z")
+        _text("name", self.name, MAX_NAME_CHARS)
+        _text("idempotency_key", self.idempotency_key, MAX_KEY_CHARS)
+        if len(self.tags) > MAX_TAGS:
+            _refuse("tags", f"at most {MAX_TAGS}")
+        for tag in self.tags:
+            _text("tags", tag, MAX_TAG_CHARS)
+        if len(self.depends_on) > MAX_DEPENDENCIES:
+            _refuse("depends_on", f"at most {MAX_DEPENDENCIES}")
+
+
+NO_OPTIONS = SubmitOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One task as a caller asks for it."""
+
+    task: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    options: SubmitOptions = NO_OPTIONS
+
+
+class NewTask(NamedTuple):
+    """A validated submission, ready to be stored. Moments are Unix microseconds; JSON is text.
+
+    ``run_at`` None: due ``delay_seconds`` after the store's own now. ``input_key`` is set, and ``arguments`` None, when
+    the arguments were put into the payload store.
+    """
+
+    id: str
+    tenant_id: str
+    task: str
+    name: str | None
+    priority: int
+    max_retries: int
+    timeout_seconds: float
+    run_at: int | None
+    delay_seconds: float
+    expires_at: int | None
+    expires_in_seconds: float | None
+    arguments: str | None
+    input_key: str | None
+    metadata: str | None
+    tags: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    idempotency_key: str | None
+    request_hash: str | None
+    request_id: str | None
+
+
+class Accepted(NamedTuple):
+    """The answer to one submission. ``replayed``: an earlier submission with the same idempotency key made the task."""
+
+    task_id: str
+    status: str
+    created_at: int
+    run_at: int
+    replayed: bool = False
+
+
+class Submitter(Protocol):
+    """Whatever tasks can be submitted to from Python: an embedded `TaskFlow`."""
+
+    def submit_task(self, submission: Submission) -> TaskHandle: ...
+
+
+def request_hash(submission: Submission, arguments: str) -> str:
+    """Equal for equal requests: what an idempotency key is bound to."""
+    text = f"{submission.task}\n{arguments}\n{submission.options!r}"
+    return hashlib.sha256(text.encode()).hexdigest()

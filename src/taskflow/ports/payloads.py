@@ -1,0 +1,31 @@
+"""The payload store: arguments, results and artifacts too large for a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+
+class PayloadStore(Protocol):
+    """Bytes by key, e.g. ``default/input/0199…``. Thread and process safe. Contract: tests/contract/payloads.
+
+    A key is a ``/``-separated path of ``[A-Za-z0-9._-]`` names, tenant first, no name starting with a dot.
+    An object is whole or absent, whatever happens while it is written, and its checksum is verified on every read.
+    Raises StoreUnavailableError (StoreFullError, StoreReadOnlyError); safe to repeat.
+    """
+
+    def put(self, objects: Mapping[str, bytes]) -> None:
+        """Durable once this returns. An object that exists is replaced as a whole."""
+        ...
+
+    def get(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Raises PayloadMissingError or PayloadCorruptError naming the key."""
+        ...
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Missing keys are ignored."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys under ``prefix``, in no particular order."""
+        ...
