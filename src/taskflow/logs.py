@@ -146,10 +146,8 @@ class _StderrHandler(logging.Handler):
         try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
-        except (
-            Exception
-        ):  # a log line must never break what it reports on; handleError says so on stderr
-            self.handleError(record)
+        except Exception:  # noqa: BLE001 - a log line never breaks what it reports on
+            self.handleError(record)  # says so on stderr
 
 
 class _JSONFormatter(logging.Formatter):
@@ -171,10 +169,8 @@ class _JSONFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         try:
             return orjson.dumps(line, default=str, option=_JSON_OPTIONS).decode()
-        except (
-            TypeError,
-            ValueError,
-        ):  # integers beyond 64 bit, lone surrogates: slower, but never lost
+        except (TypeError, ValueError):
+            # Integers beyond 64 bit, lone surrogates: slower, but never lost.
             return json.dumps(line, default=str, skipkeys=True)
 
 
