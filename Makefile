@@ -1,0 +1,76 @@
+# TaskFlow from a fresh clone: `make run`, `make test`. Needs Python 3.11 or newer; everything else goes into .venv.
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench lock clean require-python
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Any of these that is 3.11 or newer; `make PYTHON=/path/to/python` chooses another.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+PYTEST_WORKERS ?= 2
+ARGS ?=
+
+# The stamps carry what the environment was made from: nothing changed, nothing to do.
+INPUTS := $(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | tr -d ' ')
+RUN_STAMP := $(VENV)/.installed-run-$(INPUTS)
+DEV_STAMP := $(VENV)/.installed-dev-$(INPUTS)
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+CHECKED := src $(wildcard examples benchmarks lambdas cdk deploy.py)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(RUN_STAMP) ## Run TaskFlow with the sample tasks on http://127.0.0.1:8000
+	@PYTHONPATH=. TASKFLOW_TASKS="$${TASKFLOW_TASKS-examples.sample_tasks}" exec $(BIN)/taskflow dev $(ARGS)
+
+test: $(DEV_STAMP) ## Run every test in parallel (ARGS="-k name" for some)
+	@exec $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
+
+check: $(DEV_STAMP) ## Format, lint, types, import layers, lock file
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy $(CHECKED)
+	@$(BIN)/lint-imports --no-logo
+	@if grep -nE '://|^-|@ |(^|[ =])/' requirements.lock; then \
+		echo 'requirements.lock must name no host, path or option'; exit 1; fi
+
+format: $(DEV_STAMP) ## Format the code and fix what can be fixed
+	@$(BIN)/ruff check --fix-only -q . && $(BIN)/ruff format .
+
+bench: $(DEV_STAMP) ## Measure speed and memory (benchmarks/)
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+lock: $(DEV_STAMP) ## Pin the newest allowed versions in requirements.lock
+	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --extra aws --extra dev \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+		pyproject.toml -o requirements.lock
+
+clean: ## Remove caches and the environment; local data in .taskflow stays
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+require-python:
+	@if [ -z '$(PYTHON)' ]; then \
+		echo 'TaskFlow needs Python 3.11 or newer (Debian, Ubuntu: sudo apt-get install python3 python3-venv)' >&2; \
+		exit 1; fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo '$(PYTHON) cannot make virtual environments (Debian, Ubuntu: sudo apt-get install python3-venv)' >&2; \
+		exit 1; }
+
+$(BIN)/python: | require-python
+	@echo 'Creating $(VENV) with $(PYTHON)'
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+
+# What runs needs no development tools: the lock file serves as constraints.
+$(RUN_STAMP): | $(BIN)/python
+	@echo 'Installing TaskFlow into $(VENV)'
+	@$(PIP) install -c requirements.lock hatchling editables
+	@$(PIP) install -c requirements.lock --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-run-* && touch $@
+
+$(DEV_STAMP): | $(BIN)/python
+	@echo 'Installing TaskFlow and its development tools into $(VENV)'
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-dev-* && touch $@
