@@ -1,0 +1,50 @@
+"""Fixtures every kind of test may use. Everything here is real: no mocks of our own classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support import postgres
+
+_RUN_IS_OURS = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_RUN_IS_OURS] = postgres.begin_run()
+    for name in [name for name in os.environ if name.startswith("TASKFLOW_")]:
+        if not name.startswith("TASKFLOW_TEST_"):
+            del os.environ[name]  # a developer's settings must not decide whether tests pass
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if config.stash.get(_RUN_IS_OURS, False):
+        postgres.end_run()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> postgres.Postgres:
+    """The PostgreSQL of this test run. Its `template` and `create` make prepared databases cheap."""
+    return postgres.server()
+
+
+@pytest.fixture
+def postgres_url_factory(postgres_server: postgres.Postgres) -> Iterator[Callable[..., str]]:
+    """``make()`` or ``make(template=name)``: URLs of new databases, dropped after the test."""
+    made: list[str] = []
+
+    def make(*, template: str | None = None) -> str:
+        made.append(postgres_server.create(template=template))
+        return made[-1]
+
+    yield make
+    for url in made:
+        postgres_server.drop(url)
+
+
+@pytest.fixture
+def postgres_database(postgres_url_factory: Callable[..., str]) -> str:
+    """URL of a fresh empty database."""
+    return postgres_url_factory()

@@ -1,0 +1,106 @@
+"""The PostgreSQL that other tests rely on: databases are separate, cheap to clone, and gone with the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg2
+
+from tests.support.postgres import RUN_DIRECTORY, RUN_OWNER, Postgres
+
+ROOT = Path(__file__).parents[3]
+
+
+def execute(url: str, statement: str) -> list[tuple[object, ...]]:
+    connection = psycopg2.connect(url)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def test_two_databases_share_nothing(postgres_url_factory: Callable[..., str]) -> None:
+    one, other = postgres_url_factory(), postgres_url_factory()
+    execute(one, "CREATE TABLE here (id int)")
+    assert execute(one, "SELECT count(*) FROM here") == [(0,)]
+    assert execute(other, "SELECT to_regclass('here')") == [(None,)]
+
+
+def test_a_template_is_prepared_once_and_cloned_with_its_content(
+    postgres_server: Postgres, postgres_url_factory: Callable[..., str]
+) -> None:
+    calls = []
+
+    def prepare(url: str) -> None:
+        calls.append(url)
+        execute(url, "CREATE TABLE prepared AS SELECT 7 AS n")
+
+    names = {postgres_server.template(prepare, name="support") for _ in range(2)}
+    assert len(names) == 1
+    assert len(calls) == 1
+    clone = postgres_url_factory(template=names.pop())
+    assert execute(clone, "SELECT n FROM prepared") == [(7,)]
+
+
+OWNER = """
+import os, sys
+from tests.support import postgres
+assert postgres.begin_run()
+print(os.environ[postgres.RUN_DIRECTORY], postgres.server().url, flush=True)
+sys.stdin.read()
+postgres.end_run()
+"""
+
+
+def owner() -> tuple[subprocess.Popen[str], Path, str]:
+    hidden = ("PYTEST_XDIST_WORKER", "TASKFLOW_TEST_DATABASE_URL", RUN_DIRECTORY, RUN_OWNER)
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    directory, url = process.stdout.readline().split()
+    return process, Path(directory), url
+
+
+def answers(url: str) -> bool:
+    try:
+        psycopg2.connect(url + "postgres").close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+def test_the_server_is_gone_when_the_run_ends() -> None:
+    process, directory, url = owner()
+    assert answers(url)
+    process.communicate("")
+    assert process.returncode == 0
+    assert not answers(url)
+    assert not directory.exists()
+
+
+def test_the_server_is_gone_when_the_run_is_killed() -> None:
+    process, directory, url = owner()
+    assert answers(url)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    from tests.support.postgres import locked
+
+    with locked(directory / "postgres.lock"):  # held until the server has stopped
+        assert not answers(url)
+    for file in directory.iterdir():
+        file.unlink()
+    directory.rmdir()
