@@ -21,11 +21,20 @@ class TaskKey(NamedTuple):
     task_id: str
 
 
+class OutboxEntry(NamedTuple):
+    """A message to send, and the outbox row to delete once it is sent (None: it needs none)."""
+
+    message: Message
+    entry_id: str | None
+
+
 class InsertResult(NamedTuple):
-    """``answers[i]`` belongs to ``tasks[i]``: what was accepted or replayed, or why not."""
+    """``answers[i]`` belongs to ``tasks[i]``: what was accepted or replayed, or why not. ``ended``: tasks that were
+    final from the start, because a task they depend on had failed."""
 
     answers: list[Accepted | TaskFlowError]
-    messages: list[Message]
+    to_send: list[OutboxEntry]
+    ended: list[TaskKey]
 
 
 class SubmissionStore(Protocol):
@@ -100,11 +109,12 @@ class Outcome(NamedTuple):
 
 
 class FinishResult(NamedTuple):
-    """``fenced``: outcomes that were not written, their lease had been lost. ``messages``: what to send now (retries
-    within the queue's delay, tasks whose dependencies completed)."""
+    """``fenced``: outcomes that were not written, their lease had been lost. ``to_send``: retries and tasks whose
+    dependencies completed. ``ended``: every task that became final, dependents included."""
 
     fenced: list[TaskKey]
-    messages: list[Message]
+    to_send: list[OutboxEntry]
+    ended: list[TaskKey]
 
 
 class Lease(NamedTuple):
@@ -160,14 +170,13 @@ class ExecutionStore(Protocol):
         """Extend these leases, write progress (with an event where it changed), bring back cancellation requests."""
         ...
 
+    def expire(self, *, limit: int) -> list[TaskKey]:
+        """End waiting tasks past their ``expires_at``; returns all that became final, dependents included."""
+        ...
+
     def lost(self, *, dead_workers: Sequence[str], limit: int) -> list[LostTask]:
         """Running tasks with an expired lease, or claimed by one of ``dead_workers``."""
         ...
-
-
-class OutboxEntry(NamedTuple):
-    entry_id: int
-    message: Message
 
 
 class OutboxStore(Protocol):
@@ -180,18 +189,19 @@ class OutboxStore(Protocol):
         """
         ...
 
-    def delete(self, entry_ids: Sequence[int]) -> None: ...
+    def delete(self, entry_ids: Sequence[str]) -> None: ...
 
-    def unsent(self, keys: Sequence[TaskKey]) -> None:
-        """Add a row due at once for messages that the queue did not accept (fast path failed)."""
+    def add(self, messages: Sequence[Message]) -> None:
+        """Rows due after each message's delay, for messages that the queue did not accept."""
         ...
 
     def next_due_seconds(self) -> float | None:
         """Until the earliest entry is due (0 or less: now); None when the outbox is empty."""
         ...
 
-    def waiting(self, *, after: TaskKey | None, within_seconds: float, limit: int) -> list[Message]:
-        """Claimable tasks due within ``within_seconds``, by key: what a queue that is not durable is rebuilt from."""
+    def waiting(self, *, within_seconds: float, batch: int) -> Iterator[list[Message]]:
+        """Claimable tasks due within ``within_seconds``, most urgent first: what a queue that is not durable is rebuilt
+        from. Streams from one snapshot in lists of up to ``batch``."""
         ...
 
 
@@ -206,6 +216,8 @@ class TaskFilter(NamedTuple):
     created_before: int | None = None
     q: str | None = None
     fingerprint: str | None = None
+    dead_letters: bool = False
+    """Only failed tasks that nobody has discarded."""
 
 
 class TaskStore(Protocol):
@@ -221,18 +233,15 @@ class TaskStore(Protocol):
 
     def events(self, tenant_id: str, task_id: str, *, after: int, limit: int) -> list[Event]: ...
 
-    def cancel(self, keys: Sequence[TaskKey]) -> dict[TaskKey, TaskStatus | None]:
-        """Waiting tasks become cancelled (their dependents fail), running ones are marked for their worker.
-
-        Returns the status after the call, None for unknown tasks.
-        """
+    def cancel(self, keys: Sequence[TaskKey]) -> CancelResult:
+        """Waiting tasks become cancelled (their dependents fail), running ones are marked for their worker."""
         ...
 
     def redrive(
         self, keys: Sequence[TaskKey], *, delay_seconds: Sequence[float], max_queue_delay_seconds: float, outbox: bool
-    ) -> tuple[dict[TaskKey, TaskStatus | None], list[Message]]:
+    ) -> RedriveResult:
         """Run final tasks anew, ``delay_seconds[i]`` from now, with all their retries; tasks that failed only because
-        they depend on one of them wait for it again. Returns the status *before* the call and the messages to send."""
+        they depend on one of them wait for it again. Tasks that are not final are left alone."""
         ...
 
     def discard(self, keys: Sequence[TaskKey]) -> list[TaskKey]:
@@ -244,6 +253,20 @@ class TaskStore(Protocol):
     def purge(self, *, finished_before: int, limit: int) -> tuple[int, list[str]]:
         """Delete final tasks with all that belongs to them; returns how many and the payload keys to delete."""
         ...
+
+
+class CancelResult(NamedTuple):
+    """``before``: status before the call, None for unknown tasks. ``ended``: tasks that became final by it."""
+
+    before: dict[TaskKey, TaskStatus | None]
+    ended: list[TaskKey]
+
+
+class RedriveResult(NamedTuple):
+    """``before``: status before the call, None for unknown tasks."""
+
+    before: dict[TaskKey, TaskStatus | None]
+    to_send: list[OutboxEntry]
 
 
 class StoredTask(NamedTuple):

@@ -1,0 +1,50 @@
+"""A batch as a table: one JSON parameter that a statement joins, inserts from or updates from.
+
+One execution then serves a whole batch, inside the database and without the GIL. Elements are arrays, so the text
+stays small: ``[["default", "0199…", 7], …]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.schema import Id
+
+TEXT, INTEGER, NUMBER, ID = sa.Text(), sa.BigInteger(), sa.Double(), Id
+
+
+def batch_table(database: Database, columns: Mapping[str, sa.types.TypeEngine[Any]], parameter: str = "batch") -> sa.Subquery:
+    """``columns`` in the order of the elements' items. Bind the batch as ``parameter``, JSON text."""
+    if database.is_sqlite:
+        source = sa.func.json_each(sa.bindparam(parameter, type_=sa.Text)).table_valued("value", name=f"{parameter}_each")
+        selected = [
+            sa.func.json_extract(source.c.value, sa.literal_column(f"'$[{index}]'"), type_=type_).label(name)
+            for index, (name, type_) in enumerate(columns.items())
+        ]
+    else:
+        text = sa.cast(sa.bindparam(parameter, type_=sa.Text), postgresql.JSON)
+        source = sa.func.json_array_elements(text).table_valued("value", name=f"{parameter}_each")
+        selected = [
+            sa.cast(sa.column("value").op("->>")(sa.literal_column(str(index))), type_).label(name)
+            for index, (name, type_) in enumerate(columns.items())
+        ]
+    return sa.select(*selected).select_from(source).subquery(parameter)
+
+
+def batch_text(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows (tuples, named tuples) as the JSON text of a batch."""
+    return orjson.dumps(rows, default=tuple).decode()
+
+
+def insert_from(
+    database: Database, table: sa.Table, columns: Mapping[str, sa.types.TypeEngine[Any]]
+) -> sa.sql.dml.Insert:
+    """``INSERT INTO table (columns) SELECT … FROM batch``."""
+    batch = batch_table(database, columns)
+    return table.insert().from_select(list(columns), sa.select(batch))

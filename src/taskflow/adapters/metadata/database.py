@@ -1,0 +1,266 @@
+"""One database, SQLite or PostgreSQL: connections, transactions, prepared statements, and vendor errors translated.
+
+Statements are built with SQLAlchemy Core and compiled once (`Database.prepare`); the hot path then runs the compiled
+text on the driver's own connection, because an execution through SQLAlchemy costs several times the row work itself
+(docs/decisions/metadata-store.md). SQLite has one writer connection behind a lock and a pool of readers; PostgreSQL
+has a pool. A batch travels as one JSON parameter (`batch.py`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from taskflow.core.errors import (
+    ConfigurationError,
+    StoreCorruptError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    TaskFlowError,
+)
+from taskflow.ports.clock import Clock
+
+# The WAL is folded back by the maintenance thread (`checkpoint`); this bound only serves when nobody does.
+_WAL_AUTOCHECKPOINT_PAGES = 16_384  # 64 MiB
+_CACHE_KIB = 16_384
+
+
+class Prepared:
+    """A compiled statement: text, and the order of its parameters."""
+
+    __slots__ = ("_constants", "_names", "_positional", "returns_json", "text")
+
+    def __init__(self, compiled: Any, *, returns_json: bool) -> None:
+        self.text: str = str(compiled)
+        self.returns_json = returns_json
+        self._positional: bool = compiled.positional
+        self._names: Sequence[str] = compiled.positiontup or ()
+        self._constants: dict[str, Any] = {
+            name: value for name, value in compiled.params.items() if value is not None
+        }
+
+    def parameters(self, given: Mapping[str, Any]) -> Any:
+        constants = self._constants
+        if self._positional:
+            return [given[name] if name in given else constants.get(name) for name in self._names]
+        return {**constants, **given}
+
+
+class Transaction:
+    """An open transaction on one connection. Not thread safe."""
+
+    def __init__(self, driver: Any, now: Callable[[Any], int]) -> None:
+        self._cursor = driver.cursor()
+        self._read_now = now
+        self._now: int | None = None
+
+    @property
+    def now(self) -> int:
+        """Database time in Unix microseconds, the same throughout the transaction."""
+        if self._now is None:
+            self._now = self._read_now(self._cursor)
+        return self._now
+
+    def run(self, statement: Prepared, **parameters: Any) -> int:
+        """Execute; returns the number of rows it changed."""
+        self._cursor.execute(statement.text, statement.parameters(parameters))
+        return int(self._cursor.rowcount)
+
+    def rows(self, statement: Prepared, **parameters: Any) -> list[Sequence[Any]]:
+        """Execute and fetch all rows, of a statement made by `Database.prepare_rows`."""
+        self._cursor.execute(statement.text, statement.parameters(parameters))
+        if statement.returns_json:
+            rows: list[Sequence[Any]] = orjson.loads(self._cursor.fetchone()[0])
+            return rows
+        return list(self._cursor.fetchall())
+
+
+class Database:
+    """Thread safe. ``clock`` is SQLite's idea of the time; PostgreSQL has its own."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        busy_timeout_seconds: float = 5.0,
+        readers: int = 5,
+        pool_size: int = 5,
+        pool_timeout_seconds: float = 5.0,
+    ) -> None:
+        try:
+            self.url = sa.make_url(url)
+        except sa.exc.ArgumentError as exc:
+            raise ConfigurationError(f"TASKFLOW_DATABASE_URL is not a database URL: {exc}") from exc
+        self._clock = clock
+        self._write_lock = threading.RLock()
+        self._writer: Any = None
+        self._busy_timeout_ms = int(busy_timeout_seconds * 1000)
+        match self.url.get_backend_name():
+            case "sqlite":
+                self.is_sqlite = True
+                self.engine = sa.create_engine(
+                    self.url,
+                    connect_args={"check_same_thread": False, "timeout": busy_timeout_seconds, "cached_statements": 256},
+                    pool_size=readers,
+                    max_overflow=readers,
+                )
+                sa.event.listen(self.engine, "connect", self._configure_sqlite)
+            case "postgresql":
+                self.is_sqlite = False
+                self.engine = sa.create_engine(
+                    self.url.set(drivername="postgresql+psycopg2"),
+                    pool_size=pool_size,
+                    max_overflow=0,
+                    pool_timeout=pool_timeout_seconds,
+                    pool_pre_ping=True,
+                    connect_args={"application_name": "taskflow"},
+                )
+            case other:
+                raise ConfigurationError(f"TASKFLOW_DATABASE_URL: {other} is not supported; use sqlite or postgresql")
+
+    # --- statements -----------------------------------------------------------------------------
+
+    def prepare(self, statement: sa.sql.expression.ClauseElement) -> Prepared:
+        return Prepared(statement.compile(dialect=self.engine.dialect), returns_json=False)
+
+    def prepare_rows(self, statement: sa.Select[Any]) -> Prepared:
+        """On SQLite all rows come back as one JSON text: Python's driver gives up the GIL for every row it steps to,
+        and beside busy threads each of these hand-overs may cost a switch interval (5 ms)."""
+        if not self.is_sqlite:
+            return self.prepare(statement)
+        inner = statement.subquery("r")
+        row = sa.func.json_array(*inner.c)
+        wrapped = sa.select(sa.func.json_group_array(row)).select_from(inner)
+        return Prepared(wrapped.compile(dialect=self.engine.dialect), returns_json=True)
+
+    # --- transactions ---------------------------------------------------------------------------
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that commits when the block ends and rolls back when it raises."""
+        if self.is_sqlite:
+            with self._write_lock, self._translated():
+                driver = self._sqlite_writer()
+                driver.execute("BEGIN IMMEDIATE")
+                try:
+                    yield Transaction(driver, self._clock_now)
+                    driver.execute("COMMIT")
+                except BaseException:
+                    if driver.in_transaction:
+                        driver.execute("ROLLBACK")
+                    raise
+        else:
+            with self._translated():
+                pooled = self.engine.raw_connection()
+                try:
+                    yield Transaction(pooled, _postgresql_now)
+                    pooled.commit()
+                except BaseException:
+                    pooled.rollback()
+                    raise
+                finally:
+                    pooled.close()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A snapshot through SQLAlchemy, for queries that are composed as they come."""
+        with self._translated(), self.engine.connect() as connection:
+            yield connection
+
+    def now(self) -> int:
+        """Database time outside of a transaction."""
+        if self.is_sqlite:
+            return self._clock.now_us()
+        with self.write() as tx:
+            return tx.now
+
+    def checkpoint(self) -> None:
+        """Fold the SQLite WAL back into the database file, without waiting for readers or holding up writers."""
+        if self.is_sqlite:
+            with self._translated(), self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def close(self) -> None:
+        with self._write_lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        self.engine.dispose()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _clock_now(self, _cursor: Any) -> int:
+        return self._clock.now_us()
+
+    def _sqlite_writer(self) -> Any:
+        if self._writer is None:
+            connection = self.engine.raw_connection()
+            self._writer = connection.driver_connection
+            connection.detach()
+        return self._writer
+
+    def _configure_sqlite(self, driver: sqlite3.Connection, _record: Any) -> None:
+        driver.isolation_level = None  # transactions are begun and ended here, not by the driver
+        for pragma in (
+            f"busy_timeout={self._busy_timeout_ms}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            f"wal_autocheckpoint={_WAL_AUTOCHECKPOINT_PAGES}",
+            f"cache_size=-{_CACHE_KIB}",
+            "temp_store=MEMORY",
+        ):
+            driver.execute(f"PRAGMA {pragma}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except TaskFlowError:
+            raise
+        except sa.exc.TimeoutError as exc:
+            raise StoreUnavailableError(
+                "all database connections are in use", retry_after_seconds=1.0
+            ) from exc
+        except sa.exc.DBAPIError as exc:
+            raise _translate(exc.orig) from exc
+        except sqlite3.Error as exc:
+            raise _translate(exc) from exc
+        except Exception as exc:
+            if type(exc).__module__.startswith("psycopg2"):
+                raise _translate(exc) from exc
+            raise
+
+
+def _postgresql_now(cursor: Any) -> int:
+    cursor.execute("SELECT taskflow_now()")
+    return int(cursor.fetchone()[0])
+
+
+def _translate(exc: BaseException | None) -> Exception:
+    """A TaskFlowError for what the surroundings do to us; programming errors stay what they are."""
+    text = str(exc).strip()
+    name = type(exc).__name__
+    if isinstance(exc, sqlite3.Error):
+        lowered = text.lower()
+        if "disk is full" in lowered:
+            return StoreFullError("the disk that holds the store is full; nothing was written")
+        if "readonly" in lowered or "read-only" in lowered:
+            return StoreReadOnlyError(f"the store cannot be written: {text}")
+        if "malformed" in lowered or "not a database" in lowered:
+            return StoreCorruptError(f"the store is damaged ({text}); restore a backup or run `taskflow doctor`")
+        if "locked" in lowered or "busy" in lowered:
+            return StoreUnavailableError("another process holds the store's write lock", retry_after_seconds=1.0)
+        if isinstance(exc, sqlite3.OperationalError) and ("unable to open" in lowered or "i/o error" in lowered):
+            return StoreUnavailableError(f"the store cannot be reached: {text}", retry_after_seconds=1.0)
+    elif name in ("OperationalError", "InterfaceError", "AdminShutdown", "DeadlockDetected", "SerializationFailure"):
+        return StoreUnavailableError(f"PostgreSQL did not answer: {text.splitlines()[0] if text else name}")
+    assert isinstance(exc, Exception)
+    return exc

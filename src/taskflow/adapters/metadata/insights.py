@@ -1,0 +1,60 @@
+"""InsightStore: counts without counting. What waits is in a small index, what ended is in the tallies."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.database import Database
+from taskflow.core.task import CLAIMABLE, TaskPriority, TaskStatus
+from taskflow.ports.metadata import TaskCounts
+
+_MICROSECONDS = 1_000_000
+_HOUR_US = 3_600 * _MICROSECONDS
+_DAY_HOURS = 24
+
+
+class SqlInsights:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def counts(self, tenant_id: str | None) -> TaskCounts:
+        t, n = schema.tasks, schema.tallies
+        active = sa.select(t.c.status, t.c.priority, sa.func.count(), sa.func.min(t.c.run_at)).where(
+            t.c.finished_at.is_(None)
+        )
+        ended = sa.select(
+            n.c.status,
+            sa.func.sum(n.c.count),
+            sa.func.sum(sa.case((n.c.hour > sa.bindparam("since"), n.c.count), else_=0)),
+            sa.func.sum(sa.case((n.c.hour > sa.bindparam("since"), n.c.duration_ms), else_=0.0)),
+        )
+        if tenant_id is not None:
+            active = active.where(t.c.tenant_id == tenant_id)
+            ended = ended.where(n.c.tenant_id == tenant_id)
+        now = self._database.now()
+        with self._database.read() as connection:
+            waiting_rows = connection.execute(active.group_by(t.c.status, t.c.priority)).all()
+            ended_rows = connection.execute(
+                ended.group_by(n.c.status), {"since": now // _HOUR_US - _DAY_HOURS}
+            ).all()
+        by_status = {status.value: 0 for status in TaskStatus}
+        by_priority = {int(priority): 0 for priority in TaskPriority}
+        oldest: int | None = None
+        for status, priority, count, run_at in waiting_rows:
+            by_status[status] += count
+            by_priority[priority] += count
+            if status in CLAIMABLE and run_at <= now:
+                oldest = run_at if oldest is None else min(oldest, run_at)
+        recent, recent_ms = 0, 0.0
+        for status, count, count_day, ms_day in ended_rows:
+            by_status[status] += int(count)
+            if status == TaskStatus.COMPLETED:
+                recent += int(count_day)
+                recent_ms += float(ms_day)
+        return TaskCounts(
+            by_status,
+            by_priority,
+            None if oldest is None else (now - oldest) / _MICROSECONDS,
+            recent_ms / recent if recent else None,
+        )

@@ -1,0 +1,159 @@
+"""What every transition writes beside the status: events, results, outbox rows and tallies."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.batch import ID, INTEGER, NUMBER, TEXT, batch_table, batch_text, insert_from
+from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.core.events import EventType
+from taskflow.ports.metadata import OutboxEntry, TaskKey
+from taskflow.ports.queue import Message
+
+_SHARDS = 16
+_MICROSECONDS = 1_000_000
+_HOUR_US = 3_600 * _MICROSECONDS
+
+
+class NewEvent(NamedTuple):
+    tenant_id: str
+    task_id: str
+    type: EventType
+    attempt: int | None
+    data: str | None  # a JSON object
+
+
+class NewResult(NamedTuple):
+    tenant_id: str
+    task_id: str
+    result: str | None
+    result_key: str | None
+    error: str | None
+
+
+class Tally(NamedTuple):
+    """A task that ended (or, redriven or purged, no longer counts): ``count`` is +1 or -1."""
+
+    tenant_id: str
+    finished_at: int
+    task: str
+    status: str
+    duration_ms: float
+    count: int = 1
+
+
+class Send(NamedTuple):
+    """A message wanted at ``due_at``."""
+
+    tenant_id: str
+    task_id: str
+    task: str
+    priority: int
+    due_at: int
+
+
+class Journal:
+    """Writes into the transaction of whoever changes a status."""
+
+    def __init__(self, database: Database, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._shard = random.randrange(_SHARDS)
+        self._insert_events = database.prepare(
+            insert_from(
+                database,
+                schema.events,
+                {"tenant_id": TEXT, "task_id": ID, "type": TEXT, "at": INTEGER, "attempt": INTEGER, "data": TEXT},
+            )
+        )
+        self._insert_outbox = database.prepare(
+            insert_from(
+                database,
+                schema.outbox,
+                {"id": ID, "tenant_id": TEXT, "task_id": ID, "task": TEXT, "priority": INTEGER, "due_at": INTEGER},
+            )
+        )
+        results = {"tenant_id": TEXT, "task_id": ID, "result": TEXT, "result_key": TEXT, "error": TEXT}
+        self._upsert_results = database.prepare(_upsert(database, schema.task_results, results, key=2))
+        keys = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
+        table = schema.task_results
+        self._delete_results = database.prepare(
+            table.delete().where(
+                sa.tuple_(table.c.tenant_id, table.c.task_id).in_(sa.select(keys.c.tenant_id, keys.c.task_id))
+            )
+        )
+        tallies = {
+            "tenant_id": TEXT, "hour": INTEGER, "task": TEXT, "status": TEXT, "shard": INTEGER,
+            "count": INTEGER, "duration_ms": NUMBER,
+        }  # fmt: skip
+        self._add_tallies = database.prepare(_upsert(database, schema.tallies, tallies, key=5, add=True))
+
+    def events(self, tx: Transaction, events: Sequence[NewEvent]) -> None:
+        if events:
+            now = tx.now
+            rows = [(e.tenant_id, e.task_id, e.type, now, e.attempt, e.data) for e in events]
+            tx.run(self._insert_events, batch=batch_text(rows))
+
+    def results(self, tx: Transaction, results: Sequence[NewResult]) -> None:
+        if results:
+            tx.run(self._upsert_results, batch=batch_text(results))
+
+    def forget_results(self, tx: Transaction, keys: Sequence[TaskKey]) -> None:
+        if keys:
+            tx.run(self._delete_results, batch=batch_text(keys))
+
+    def tally(self, tx: Transaction, ended: Iterable[Tally]) -> None:
+        counts: Counter[tuple[str, int, str, str]] = Counter()
+        durations: dict[tuple[str, int, str, str], float] = {}
+        for tenant_id, finished_at, task, status, duration_ms, count in ended:
+            key = (tenant_id, finished_at // _HOUR_US, task, status)
+            counts[key] += count
+            durations[key] = durations.get(key, 0.0) + count * duration_ms
+        # Sorted, so that concurrent transactions take the row locks in one order.
+        rows = [(*key[:4], self._shard, count, durations[key]) for key, count in sorted(counts.items())]
+        if rows:
+            tx.run(self._add_tallies, batch=batch_text(rows))
+
+    def send(
+        self, tx: Transaction, wanted: Sequence[Send], *, max_queue_delay_seconds: float, outbox: bool
+    ) -> list[OutboxEntry]:
+        """Outbox rows where they are needed; returns what to send as soon as the transaction has committed.
+
+        ``outbox``: every message needs a row. Otherwise only those that the queue cannot hold long enough do.
+        """
+        now = tx.now
+        horizon = now + max_queue_delay_seconds * _MICROSECONDS
+        rows: list[tuple[str, str, str, str, int, int]] = []
+        to_send: list[OutboxEntry] = []
+        for tenant_id, task_id, task, priority, due_at in wanted:
+            near = due_at <= horizon
+            entry_id: str | None = None
+            if outbox or not near:
+                entry_id = self._new_id()
+                rows.append((entry_id, tenant_id, task_id, task, priority, due_at))
+            if near:
+                delay = max(0, due_at - now) / _MICROSECONDS
+                to_send.append(OutboxEntry(Message(task_id, tenant_id, task, priority, delay), entry_id))
+        if rows:
+            tx.run(self._insert_outbox, batch=batch_text(rows))
+        return to_send
+
+
+def _upsert(
+    database: Database, table: sa.Table, columns: dict[str, sa.types.TypeEngine[object]], *, key: int, add: bool = False
+) -> sa.sql.dml.Insert:
+    """Insert a batch; where the first ``key`` columns are known, replace the others, or with ``add`` add to them."""
+    batch = batch_table(database, columns)
+    dialect = sqlite if database.is_sqlite else postgresql
+    # SQLite's grammar needs a WHERE between SELECT and ON CONFLICT.
+    insert = dialect.insert(table).from_select(list(columns), sa.select(batch).where(sa.true()))
+    names = list(columns)
+    changes = {name: (table.c[name] + insert.excluded[name]) if add else insert.excluded[name] for name in names[key:]}
+    statement: sa.sql.dml.Insert = insert.on_conflict_do_update(index_elements=names[:key], set_=changes)
+    return statement

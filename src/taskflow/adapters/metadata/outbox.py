@@ -1,0 +1,93 @@
+"""OutboxStore: messages that must still be sent, and what a queue without memory is rebuilt from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.batch import ID, batch_table, batch_text
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.execution import one_of
+from taskflow.adapters.metadata.journal import Journal, Send
+from taskflow.core.task import CLAIMABLE
+from taskflow.ports.metadata import OutboxEntry
+from taskflow.ports.queue import Message
+
+_MICROSECONDS = 1_000_000
+
+
+class SqlOutbox:
+    def __init__(self, database: Database, journal: Journal) -> None:
+        self._database = database
+        self._journal = journal
+        o = schema.outbox
+        due = (
+            sa.select(o.c.id, o.c.tenant_id, o.c.task_id, o.c.task, o.c.priority, o.c.due_at)
+            .where(
+                o.c.due_at <= sa.bindparam("horizon", type_=sa.BigInteger),
+                o.c.leased_until <= sa.bindparam("now", type_=sa.BigInteger),
+            )
+            .order_by(o.c.due_at)
+            .limit(sa.bindparam("limit", type_=sa.Integer))
+        )
+        self._due = database.prepare_rows(due if database.is_sqlite else due.with_for_update(skip_locked=True))
+        batch = batch_table(database, {"id": ID})
+        chosen = o.c.id.in_(sa.select(batch.c.id))
+        self._lease = database.prepare(
+            o.update().values(leased_until=sa.bindparam("until", type_=sa.BigInteger)).where(chosen)
+        )
+        self._delete = database.prepare(o.delete().where(chosen))
+        self._next = sa.select(sa.func.min(o.c.due_at))
+
+    def lease(self, *, lookahead_seconds: float, lease_seconds: float, limit: int) -> list[OutboxEntry]:
+        with self._database.write() as tx:
+            now = tx.now
+            rows = tx.rows(self._due, horizon=now + int(lookahead_seconds * _MICROSECONDS), now=now, limit=limit)
+            if rows:
+                until = now + int(lease_seconds * _MICROSECONDS)
+                tx.run(self._lease, batch=batch_text([[row[0]] for row in rows]), until=until)
+        return [
+            OutboxEntry(Message(task_id, tenant_id, task, priority, max(0, due_at - now) / _MICROSECONDS), entry_id)
+            for entry_id, tenant_id, task_id, task, priority, due_at in rows
+        ]
+
+    def delete(self, entry_ids: Sequence[str]) -> None:
+        if entry_ids:
+            with self._database.write() as tx:
+                tx.run(self._delete, batch=batch_text([[entry_id] for entry_id in entry_ids]))
+
+    def add(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        with self._database.write() as tx:
+            sends = [
+                Send(m.tenant_id, m.task_id, m.task, m.priority, tx.now + int(m.delay_seconds * _MICROSECONDS))
+                for m in messages
+            ]
+            self._journal.send(tx, sends, max_queue_delay_seconds=0.0, outbox=True)
+
+    def next_due_seconds(self) -> float | None:
+        with self._database.read() as connection:
+            due_at = connection.scalar(self._next)
+        return None if due_at is None else (due_at - self._database.now()) / _MICROSECONDS
+
+    def waiting(self, *, within_seconds: float, batch: int) -> Iterator[list[Message]]:
+        t = schema.tasks
+        now = self._database.now()
+        horizon = now + int(within_seconds * _MICROSECONDS)
+        with self._database.read() as connection:
+            for status in sorted(CLAIMABLE):
+                statement: sa.Select[Any] = (
+                    sa.select(t.c.tenant_id, t.c.id, t.c.task, t.c.priority, t.c.run_at)
+                    .where(t.c.finished_at.is_(None), one_of(t.c.status, [status]), t.c.run_at <= horizon)
+                    .order_by(t.c.priority, t.c.run_at)
+                )
+                rows = connection.execution_options(yield_per=batch).execute(statement)
+                for partition in rows.partitions():
+                    yield [
+                        Message(task_id, tenant_id, task, priority, max(0, run_at - now) / _MICROSECONDS)
+                        for tenant_id, task_id, task, priority, run_at in partition
+                    ]

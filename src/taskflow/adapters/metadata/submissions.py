@@ -1,0 +1,297 @@
+"""SubmissionStore: accepted tasks, their keys, tags and dependencies, written in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.batch import ID, INTEGER, NUMBER, TEXT, batch_table, batch_text, insert_from
+from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, failed_dependency
+from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
+from taskflow.core.errors import IdempotencyConflictError, QueueFullError, TaskFlowError, TaskNotFoundError
+from taskflow.core.events import EventType
+from taskflow.core.submission import Accepted, NewTask
+from taskflow.core.task import WAITING, TaskStatus
+from taskflow.ports.metadata import InsertResult, TaskKey
+
+_MICROSECONDS = 1_000_000
+_PENDING, _SCHEDULED, _BLOCKED, _FAILED = (
+    TaskStatus.PENDING.value,
+    TaskStatus.SCHEDULED.value,
+    TaskStatus.BLOCKED.value,
+    TaskStatus.FAILED.value,
+)
+
+
+class _Row(NamedTuple):
+    new: NewTask
+    status: str
+    run_at: int
+    expires_at: int | None
+    waits_for: int
+    failed_parent: str | None
+
+
+class SqlSubmissions:
+    def __init__(self, database: Database, journal: Journal) -> None:
+        self._database = database
+        self._journal = journal
+        self._headroom = 0  # tasks that certainly still fit; counted again when it is used up
+        t = schema.tasks
+        columns = {
+            "tenant_id": TEXT, "id": ID, "task": TEXT, "name": TEXT, "status": TEXT, "priority": INTEGER,
+            "max_retries": INTEGER, "timeout_seconds": NUMBER, "run_at": INTEGER, "expires_at": INTEGER,
+            "created_at": INTEGER, "finished_at": INTEGER, "waits_for": INTEGER, "fingerprint": TEXT,
+        }  # fmt: skip
+        self._insert_tasks = database.prepare(insert_from(database, t, columns))
+        inputs = {
+            "tenant_id": TEXT, "task_id": ID, "arguments": TEXT, "input_key": TEXT, "metadata": TEXT,
+            "idempotency_key": TEXT, "request_id": TEXT,
+        }  # fmt: skip
+        self._insert_inputs = database.prepare(insert_from(database, schema.task_inputs, inputs))
+        self._insert_tags = database.prepare(
+            insert_from(database, schema.task_tags, {"tenant_id": TEXT, "tag": TEXT, "task_id": ID})
+        )
+        self._insert_dependencies = database.prepare(
+            insert_from(database, schema.task_dependencies, {"tenant_id": TEXT, "depends_on": ID, "task_id": ID})
+        )
+        self._insert_keys = database.prepare(_insert_keys(database))
+        self._known_keys = database.prepare_rows(_known_keys(database))
+        self._parents = database.prepare_rows(_parents(database))
+        waiting = sa.select(sa.literal_column("1")).where(
+            t.c.finished_at.is_(None), t.c.status.in_([sa.literal_column(f"'{s.value}'") for s in sorted(WAITING)])
+        )
+        self._count_waiting = database.prepare_rows(
+            sa.select(sa.func.count().label("n")).select_from(waiting.limit(sa.bindparam("most", type_=sa.Integer)).subquery())
+        )
+
+    def insert(
+        self, tasks: Sequence[NewTask], *, max_waiting: int, max_queue_delay_seconds: float, outbox: bool
+    ) -> InsertResult:
+        answers: list[Accepted | TaskFlowError | None] = [None] * len(tasks)
+        with self._database.write() as tx:
+            if any(task.idempotency_key is not None for task in tasks):
+                self._replay(tx, tasks, answers)
+            if max_waiting:
+                self._admit(tx, tasks, answers, max_waiting)
+            rows = self._rows(tx, tasks, answers)
+            if any(row.new.idempotency_key is not None for row in rows):
+                rows = self._take_keys(tx, tasks, answers, rows)
+            entries = self._write(tx, rows, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox)
+        for index, task in enumerate(tasks):
+            if answers[index] is None:  # pragma: no cover - every task above is either a row or answered
+                raise AssertionError(f"submission {task.id} was left without an answer")
+        ended = [TaskKey(row.new.tenant_id, row.new.id) for row in rows if row.status == _FAILED]
+        return InsertResult([answer for answer in answers if answer is not None], entries, ended)
+
+    # --- who gets in ----------------------------------------------------------------------------
+
+    def _replay(
+        self, tx: Transaction, tasks: Sequence[NewTask], answers: list[Accepted | TaskFlowError | None]
+    ) -> None:
+        """Answer submissions whose idempotency key is already taken."""
+        keyed = [
+            (task.tenant_id, task.idempotency_key)
+            for index, task in enumerate(tasks)
+            if task.idempotency_key is not None and answers[index] is None
+        ]
+        known = {(row[0], row[1]): row[2:] for row in tx.rows(self._known_keys, batch=batch_text(keyed))}
+        for index, task in enumerate(tasks):
+            if answers[index] is None and (row := known.get((task.tenant_id, task.idempotency_key or ""))) is not None:
+                task_id, request_hash, status, created_at, run_at = row
+                if task_id == task.id:
+                    continue
+                if request_hash == task.request_hash:
+                    answers[index] = Accepted(task_id, status, created_at, run_at, replayed=True)
+                else:
+                    answers[index] = _conflict(task)
+
+    def _admit(
+        self, tx: Transaction, tasks: Sequence[NewTask], answers: list[Accepted | TaskFlowError | None], most: int
+    ) -> None:
+        wanted = sum(answer is None for answer in answers)
+        if wanted > self._headroom:
+            [[waiting]] = tx.rows(self._count_waiting, most=most)
+            self._headroom = most - waiting
+        for index in range(len(tasks)):
+            if answers[index] is None:
+                if self._headroom <= 0:
+                    answers[index] = QueueFullError(
+                        f"{most} tasks are waiting already (TASKFLOW_MAX_QUEUE_SIZE); try again later",
+                        retry_after_seconds=1.0,
+                    )
+                else:
+                    self._headroom -= 1
+
+    def _rows(
+        self, tx: Transaction, tasks: Sequence[NewTask], answers: list[Accepted | TaskFlowError | None]
+    ) -> list[_Row]:
+        now = tx.now
+        wanted = [
+            (task.tenant_id, parent)
+            for index, task in enumerate(tasks)
+            if answers[index] is None
+            for parent in task.depends_on
+        ]
+        parents: dict[tuple[str, str], str] = {}
+        if wanted:
+            parents = {(tenant, task_id): status for tenant, task_id, status in tx.rows(self._parents, batch=batch_text(wanted))}
+        rows: list[_Row] = []
+        first_of_key: dict[tuple[str, str], tuple[NewTask, Accepted]] = {}
+        for index, task in enumerate(tasks):
+            if answers[index] is not None:
+                continue
+            if task.idempotency_key is not None:
+                known = first_of_key.get((task.tenant_id, task.idempotency_key))
+                if known is not None:
+                    same = known[0].request_hash == task.request_hash
+                    answers[index] = known[1]._replace(replayed=True) if same else _conflict(task)
+                    continue
+            run_at = task.run_at if task.run_at is not None else now + int(task.delay_seconds * _MICROSECONDS)
+            expires_at = task.expires_at
+            if expires_at is None and task.expires_in_seconds is not None:
+                expires_at = now + int(task.expires_in_seconds * _MICROSECONDS)
+            status, waits_for, failed_parent = (_SCHEDULED if run_at > now else _PENDING), 0, None
+            if task.depends_on:
+                states = {parent: parents.get((task.tenant_id, parent)) for parent in task.depends_on}
+                if missing := [parent for parent, state in states.items() if state is None]:
+                    answers[index] = TaskNotFoundError(
+                        f"depends_on: there is no task {missing[0]}",
+                        fields=[{"field": "depends_on", "message": f"no task {parent}"} for parent in missing],
+                    )
+                    continue
+                waits_for = sum(state != TaskStatus.COMPLETED for state in states.values())
+                failed_parent = next((p for p, state in states.items() if state in _UNSUCCESSFUL), None)
+                if waits_for:
+                    status = _FAILED if failed_parent else _BLOCKED
+            rows.append(_Row(task, status, run_at, expires_at, waits_for, failed_parent))
+            parents[task.tenant_id, task.id] = status
+            accepted = Accepted(task.id, status, now, run_at)
+            answers[index] = accepted
+            if task.idempotency_key is not None:
+                first_of_key[task.tenant_id, task.idempotency_key] = (task, accepted)
+        return rows
+
+    def _take_keys(
+        self,
+        tx: Transaction,
+        tasks: Sequence[NewTask],
+        answers: list[Accepted | TaskFlowError | None],
+        rows: list[_Row],
+    ) -> list[_Row]:
+        keys = [
+            (row.new.tenant_id, row.new.idempotency_key, row.new.id, row.new.request_hash)
+            for row in rows
+            if row.new.idempotency_key is not None
+        ]
+        if tx.run(self._insert_keys, batch=batch_text(keys)) == len(keys):
+            return rows
+        # Another process took one of them since `_replay` looked (PostgreSQL only: SQLite has one writer).
+        mine = {row.new.id for row in rows}
+        for index, task in enumerate(tasks):
+            if task.id in mine and task.idempotency_key is not None:
+                answers[index] = None
+        self._replay(tx, tasks, answers)
+        kept = []
+        for row in rows:
+            index = next(i for i, task in enumerate(tasks) if task.id == row.new.id)
+            if answers[index] is None or row.new.idempotency_key is None:
+                answers[index] = Accepted(row.new.id, row.status, tx.now, row.run_at)
+                kept.append(row)
+        return kept
+
+    # --- what is written ------------------------------------------------------------------------
+
+    def _write(self, tx: Transaction, rows: Sequence[_Row], *, max_queue_delay_seconds: float, outbox: bool) -> list[Any]:
+        if not rows:
+            return []
+        now = tx.now
+        task_rows, input_rows, sends, events = [], [], [], []
+        tags: list[tuple[str, str, str]] = []
+        dependencies: list[tuple[str, str, str]] = []
+        failed: list[_Row] = []
+        for row in rows:
+            new, status, run_at, expires_at, waits_for, _ = row
+            tenant_id, task_id = new.tenant_id, new.id
+            ended = status == _FAILED
+            task_rows.append(
+                (tenant_id, task_id, new.task, new.name, status, new.priority, new.max_retries, new.timeout_seconds,
+                 run_at, expires_at, now, now if ended else None, waits_for, DEPENDENCY_FAILED if ended else None)
+            )  # fmt: skip
+            input_rows.append(
+                (tenant_id, task_id, new.arguments, new.input_key, new.metadata, new.idempotency_key, new.request_id)
+            )
+            events.append(NewEvent(tenant_id, task_id, EventType.SUBMITTED, None, None))
+            if new.tags:
+                tags += [(tenant_id, tag, task_id) for tag in dict.fromkeys(new.tags)]
+            if new.depends_on:
+                dependencies += [(tenant_id, parent, task_id) for parent in dict.fromkeys(new.depends_on)]
+            if ended:
+                failed.append(row)
+            elif status != _BLOCKED:
+                sends.append(Send(tenant_id, task_id, new.task, new.priority, run_at))
+        tx.run(self._insert_tasks, batch=batch_text(task_rows))
+        tx.run(self._insert_inputs, batch=batch_text(input_rows))
+        self._journal.events(tx, events)
+        if tags:
+            tx.run(self._insert_tags, batch=batch_text(tags))
+        if dependencies:
+            tx.run(self._insert_dependencies, batch=batch_text(dependencies))
+        if failed:
+            self._write_failed(tx, failed)
+        return self._journal.send(tx, sends, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox)
+
+    def _write_failed(self, tx: Transaction, rows: Iterable[_Row]) -> None:
+        results = [failed_dependency(r.new.tenant_id, r.new.id, parent=r.failed_parent or "") for r in rows]
+        self._journal.results(tx, results)
+        self._journal.events(
+            tx, [NewEvent(r.tenant_id, r.task_id, EventType.FAILED, None, f'{{"error":{r.error}}}') for r in results]
+        )
+        self._journal.tally(tx, [Tally(r.new.tenant_id, tx.now, r.new.task, _FAILED, 0.0) for r in rows])
+
+
+_UNSUCCESSFUL = frozenset({TaskStatus.FAILED.value, TaskStatus.CANCELLED.value, TaskStatus.EXPIRED.value})
+
+
+def _conflict(task: NewTask) -> IdempotencyConflictError:
+    return IdempotencyConflictError(
+        f"idempotency key {task.idempotency_key!r} was used before with another request",
+        fields=[{"field": "idempotency_key", "message": "was used before with another request"}],
+    )
+
+
+def _insert_keys(database: Database) -> sa.sql.dml.Insert:
+    columns = {"tenant_id": TEXT, "key": TEXT, "task_id": ID, "request_hash": TEXT}
+    batch = batch_table(database, columns)
+    dialect = sqlite if database.is_sqlite else postgresql
+    insert = dialect.insert(schema.idempotency_keys).from_select(list(columns), sa.select(batch).where(sa.true()))
+    statement: sa.sql.dml.Insert = insert.on_conflict_do_nothing()
+    return statement
+
+
+def _known_keys(database: Database) -> sa.Select[Any]:
+    keys, t = schema.idempotency_keys, schema.tasks
+    batch = batch_table(database, {"tenant_id": TEXT, "key": TEXT})
+    return (
+        sa.select(keys.c.tenant_id, keys.c.key, keys.c.task_id, keys.c.request_hash, t.c.status, t.c.created_at, t.c.run_at)
+        .select_from(batch)
+        .join(keys, sa.and_(keys.c.tenant_id == batch.c.tenant_id, keys.c.key == batch.c.key))
+        .join(t, sa.and_(t.c.tenant_id == keys.c.tenant_id, t.c.id == keys.c.task_id), isouter=True)
+    )
+
+
+def _parents(database: Database) -> sa.Select[Any]:
+    t = schema.tasks
+    batch = batch_table(database, {"tenant_id": TEXT, "id": ID})
+    statement = sa.select(t.c.tenant_id, t.c.id, t.c.status).join(
+        batch, sa.and_(t.c.tenant_id == batch.c.tenant_id, t.c.id == batch.c.id)
+    )
+    # Locked, so that a parent cannot end between this look and the commit without seeing its new dependent.
+    return statement if database.is_sqlite else statement.with_for_update(of=t, read=True)
+
+

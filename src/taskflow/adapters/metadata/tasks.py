@@ -1,0 +1,223 @@
+"""TaskStore, reading: single tasks, lists, history, and the groups of dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.batch import ID, TEXT, batch_table, batch_text
+from taskflow.adapters.metadata.control import SqlControl
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.dependents import Dependents
+from taskflow.adapters.metadata.execution import one_of
+from taskflow.adapters.metadata.journal import Journal
+from taskflow.core.events import Event, EventType
+from taskflow.core.task import FINAL, Task, TaskError, TaskPriority, TaskStatus
+from taskflow.ports.metadata import FailureGroup, StoredTask, TaskFilter
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LIKE_ESCAPE = "\\"
+
+
+class SqlTasks(SqlControl):
+    """Reads here, changes by hand in `SqlControl`."""
+
+    def __init__(self, database: Database, journal: Journal, dependents: Dependents) -> None:
+        super().__init__(database, journal, dependents)
+        t, i, r = schema.tasks, schema.task_inputs, schema.task_results
+        self._view = (
+            sa.select(
+                t, i.c.arguments, i.c.input_key, i.c.metadata, i.c.idempotency_key, i.c.request_id,
+                r.c.result, r.c.result_key, r.c.error,
+            )  # fmt: skip
+            .join(i, sa.and_(i.c.tenant_id == t.c.tenant_id, i.c.task_id == t.c.id))
+            .join(r, sa.and_(r.c.tenant_id == t.c.tenant_id, r.c.task_id == t.c.id), isouter=True)
+        )
+        wanted = batch_table(database, {"id": ID})
+        self._by_id = self._view.where(
+            t.c.tenant_id == sa.bindparam("tenant", type_=TEXT), t.c.id.in_(sa.select(wanted.c.id))
+        )
+
+    def get(self, tenant_id: str, task_ids: Sequence[str]) -> list[StoredTask]:
+        batch = batch_text([[task_id] for task_id in task_ids])
+        return self._fetch(self._by_id, {"tenant": tenant_id, "batch": batch})
+
+    def list(self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None) -> list[StoredTask]:
+        t = schema.tasks
+        statement = self._view.where(t.c.tenant_id == tenant_id, *_conditions(where))
+        if before is not None:
+            statement = statement.where(t.c.id < before)
+        if where.tag is not None:
+            tags = schema.task_tags
+            statement = statement.join(
+                tags, sa.and_(tags.c.tenant_id == t.c.tenant_id, tags.c.task_id == t.c.id)
+            ).where(tags.c.tag == where.tag)
+        return self._fetch(statement.order_by(t.c.id.desc()).limit(limit), {})
+
+    def events(self, tenant_id: str, task_id: str, *, after: int, limit: int) -> list[Event]:
+        e = schema.events
+        statement = (
+            sa.select(e)
+            .where(e.c.tenant_id == tenant_id, e.c.task_id == task_id, e.c.id > after)
+            .order_by(e.c.id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        return [
+            Event(
+                event_id=row.id,
+                tenant_id=row.tenant_id,
+                task_id=row.task_id,
+                type=EventType(row.type),
+                at=moment(row.at),
+                data={**({"attempt": row.attempt} if row.attempt is not None else {}), **_json(row.data, {})},
+            )
+            for row in rows
+        ]
+
+    def failure_groups(self, tenant_id: str, *, limit: int) -> list[FailureGroup]:
+        t, r = schema.tasks, schema.task_results
+        groups = (
+            sa.select(
+                t.c.fingerprint,
+                t.c.task,
+                sa.func.count().label("count"),
+                sa.func.min(t.c.finished_at).label("first_at"),
+                sa.func.max(t.c.finished_at).label("last_at"),
+                sa.func.max(sa.cast(t.c.id, sa.Text)).label("sample"),
+            )
+            .where(t.c.tenant_id == tenant_id, *_conditions(TaskFilter(dead_letters=True)))
+            .group_by(t.c.fingerprint, t.c.task)
+            .order_by(sa.desc("count"))
+            .limit(limit)
+            .subquery()
+        )
+        statement = sa.select(groups, r.c.error).join(
+            r,
+            sa.and_(r.c.tenant_id == tenant_id, r.c.task_id == sa.cast(groups.c.sample, schema.Id)),
+            isouter=True,
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement.order_by(groups.c.count.desc(), groups.c.sample)).all()
+        return [
+            FailureGroup(
+                row.fingerprint or "",
+                row.task,
+                _json(row.error, {}).get("type", ""),
+                _json(row.error, {}).get("message", ""),
+                row.count,
+                row.first_at,
+                row.last_at,
+                row.sample,
+            )
+            for row in rows
+        ]
+
+    def _fetch(self, statement: sa.Select[Any], parameters: dict[str, Any]) -> list[StoredTask]:
+        with self._database.read() as connection:
+            rows = connection.execute(statement, parameters).all()
+            if not rows:
+                return []
+            keys = batch_text([(row.tenant_id, row.id) for row in rows])
+            tags = self._side_rows(connection, schema.task_tags, "tag", keys)
+            parents = self._side_rows(connection, schema.task_dependencies, "depends_on", keys)
+        return [
+            stored_task(row, tags=tags.get((row.tenant_id, row.id), []), depends_on=parents.get((row.tenant_id, row.id), []))
+            for row in rows
+        ]
+
+    def _side_rows(
+        self, connection: sa.Connection, table: sa.Table, column: str, keys: str
+    ) -> dict[tuple[str, str], list[str]]:
+        """``column`` of every row of ``table`` that belongs to one of ``keys``."""
+        batch = batch_table(self._database, {"tenant_id": TEXT, "task_id": ID})
+        statement = (
+            sa.select(table.c.tenant_id, table.c.task_id, table.c[column])
+            .join(batch, sa.and_(table.c.tenant_id == batch.c.tenant_id, table.c.task_id == batch.c.task_id))
+            .order_by(table.c[column])
+        )
+        found: dict[tuple[str, str], list[str]] = {}
+        for tenant_id, task_id, value in connection.execute(statement, {"batch": keys}):
+            found.setdefault((tenant_id, task_id), []).append(value)
+        return found
+
+
+def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
+    t = schema.tasks
+    conditions: list[sa.ColumnElement[bool]] = []
+    if where.dead_letters:
+        conditions += [schema.unsuccessful, one_of(t.c.status, [TaskStatus.FAILED]), t.c.discarded == 0]
+    if where.statuses is not None:
+        conditions.append(one_of(t.c.status, where.statuses))
+        # Said again in the words of the partial indexes, without which a planner may not use them.
+        if not where.statuses & FINAL:
+            conditions.append(t.c.finished_at.is_(None))
+        elif where.statuses <= FINAL - {TaskStatus.COMPLETED} and not where.dead_letters:
+            conditions.append(schema.unsuccessful)
+    for column, value in ((t.c.task, where.task), (t.c.priority, where.priority), (t.c.fingerprint, where.fingerprint)):
+        if value is not None:
+            conditions.append(column == value)
+    if where.created_after is not None:
+        conditions.append(t.c.created_at >= where.created_after)
+    if where.created_before is not None:
+        conditions.append(t.c.created_at < where.created_before)
+    if where.q is not None:
+        pattern = "%" + where.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").lower() + "%"
+        columns = (sa.cast(t.c.id, sa.Text), sa.func.lower(t.c.task), sa.func.lower(t.c.name))
+        conditions.append(sa.or_(*(column.like(pattern, escape=_LIKE_ESCAPE) for column in columns)))
+    return conditions
+
+
+def stored_task(row: Any, *, tags: Sequence[str], depends_on: Sequence[str]) -> StoredTask:
+    args, kwargs = _json(row.arguments, [[], {}])
+    task = Task.model_construct(
+        task_id=row.id,
+        tenant_id=row.tenant_id,
+        task=row.task,
+        name=row.name,
+        status=TaskStatus(row.status),
+        priority=TaskPriority(row.priority),
+        args=args,
+        kwargs=kwargs,
+        attempt=row.attempt,
+        failure_count=row.failure_count,
+        crash_count=row.crash_count,
+        max_retries=row.max_retries,
+        timeout=row.timeout_seconds,
+        progress=row.progress,
+        progress_message=row.progress_message,
+        result=_json(row.result, None),
+        error=TaskError.model_validate_json(row.error) if row.error is not None else None,
+        run_at=moment(row.run_at),
+        expires_at=_moment(row.expires_at),
+        created_at=moment(row.created_at),
+        started_at=_moment(row.started_at),
+        finished_at=_moment(row.finished_at),
+        duration_ms=row.duration_ms,
+        cancel_requested=bool(row.cancel_requested),
+        worker_id=row.worker_id,
+        depends_on=list(depends_on),
+        idempotency_key=row.idempotency_key,
+        tags=list(tags),
+        metadata=_json(row.metadata, {}),
+        request_id=row.request_id,
+    )
+    return StoredTask(task, row.input_key, row.result_key)
+
+
+def moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _moment(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else moment(microseconds)
+
+
+def _json(text: str | None, default: Any) -> Any:
+    return default if text is None else orjson.loads(text)
