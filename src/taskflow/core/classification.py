@@ -13,11 +13,10 @@ from taskflow.core.errors import (
     AttemptCancelledError,
     AttemptTimeoutError,
     HandlerExitedError,
-    InvalidArgumentsError,
+    InvalidRequestError,
     InvalidResultError,
     PayloadMissingError,
     PayloadTooLargeError,
-    UnknownTaskError,
     WorkerCrashedError,
 )
 from taskflow.core.registry import Handler
@@ -42,11 +41,10 @@ _PERMANENT: tuple[type[BaseException], ...] = (
     NameError,
     SyntaxError,
     ImportError,
-    InvalidArgumentsError,
+    InvalidRequestError,
     InvalidResultError,
     PayloadTooLargeError,
     PayloadMissingError,
-    UnknownTaskError,
     HandlerExitedError,
 )
 

@@ -96,9 +96,15 @@ class Bound(Generic[P, R]):
 
 
 class Registry:
-    """Handlers by name. Thread safe. ``submitter`` is the app that `handler.submit()` goes to."""
+    """Handlers by name. Thread safe. ``submitter`` is the app that `handler.submit()` goes to.
 
-    def __init__(self) -> None:
+    With a ``parent`` it adds to what the parent knows, now or later, and the parent's handler wins where both have a
+    name. Every app puts the built-in handlers into such a registry of its own: they differ between two apps of one
+    process (another home, another mail server), and a user's own `email` replaces the built-in one.
+    """
+
+    def __init__(self, parent: Registry | None = None) -> None:
+        self._parent = parent
         self._handlers: dict[str, Handler[..., Any]] = {}
         self._lock = threading.Lock()
         self._submitters: list[Submitter] = []
@@ -123,21 +129,26 @@ class Registry:
 
     def get(self, name: str) -> Handler[..., Any]:
         """Raises UnknownTaskError with the names that come close."""
-        handler = self._handlers.get(name)
+        handler = self.find(name)
         if handler is None:
-            hint = did_you_mean(name, list(self._handlers))
+            hint = did_you_mean(name, [known.name for known in self.handlers()])
             raise UnknownTaskError(
                 f"no task is registered as {name!r}{hint}", fields=[{"field": "task", "message": f"is not known{hint}"}]
             )
         return handler
 
     def find(self, name: str) -> Handler[..., Any] | None:
+        if self._parent is not None and (handler := self._parent.find(name)) is not None:
+            return handler
         return self._handlers.get(name)
 
     def handlers(self) -> list[Handler[..., Any]]:
-        """All of them, by name."""
+        """All of them, the parent's too, by name."""
         with self._lock:
-            return [self._handlers[name] for name in sorted(self._handlers)]
+            known = dict(self._handlers)
+        if self._parent is not None:
+            known.update((handler.name, handler) for handler in self._parent.handlers())
+        return [known[name] for name in sorted(known)]
 
     @property
     def submitter(self) -> Submitter:
@@ -146,13 +157,17 @@ class Registry:
         return self._submitters[-1]
 
     def bind(self, submitter: Submitter) -> None:
-        """`handler.submit()` goes to ``submitter`` from now on, until it is unbound."""
+        """`handler.submit()` goes to ``submitter`` from now on, until it is unbound; the parent's handlers' too."""
         with self._lock:
             self._submitters = [*self._submitters, submitter]
+        if self._parent is not None:
+            self._parent.bind(submitter)
 
     def unbind(self, submitter: Submitter) -> None:
         with self._lock:
             self._submitters = [bound for bound in self._submitters if bound is not submitter]
+        if self._parent is not None:
+            self._parent.unbind(submitter)
 
 
 registry = Registry()
