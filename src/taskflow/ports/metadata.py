@@ -244,6 +244,12 @@ class TaskStore(Protocol):
         they depend on one of them wait for it again. Tasks that are not final are left alone."""
         ...
 
+    def dead_letter_keys(
+        self, tenant_id: str, where: TaskFilter, *, task_ids: Sequence[str] | None, limit: int
+    ) -> list[TaskKey]:
+        """Dead letters that match, oldest first; of ``task_ids`` if given."""
+        ...
+
     def discard(self, keys: Sequence[TaskKey]) -> list[TaskKey]:
         """Put dead letters away: they leave the dead-letter list but stay failed. Returns those that were there."""
         ...
@@ -314,7 +320,7 @@ class TaskCounts(NamedTuple):
     """By status, and by priority among those not final; durations in ms over finished attempts of the last 24 h."""
 
     by_status: Mapping[str, int]
-    waiting_by_priority: Mapping[int, int]
+    active_by_priority: Mapping[int, int]
     oldest_waiting_seconds: float | None
     mean_duration_ms: float | None
 
@@ -332,6 +338,10 @@ class MaintenanceStore(Protocol):
 
     def ping(self) -> None:
         """Raises StoreUnavailableError when the store cannot be read *and* written."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Fold a write-ahead log back, where the store leaves that to us, without holding anybody up."""
         ...
 
     def export(self) -> Iterator[tuple[str, Mapping[str, Any]]]:

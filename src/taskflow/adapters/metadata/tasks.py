@@ -18,7 +18,7 @@ from taskflow.adapters.metadata.execution import one_of
 from taskflow.adapters.metadata.journal import Journal
 from taskflow.core.events import Event, EventType
 from taskflow.core.task import FINAL, Task, TaskError, TaskPriority, TaskStatus
-from taskflow.ports.metadata import FailureGroup, StoredTask, TaskFilter
+from taskflow.ports.metadata import FailureGroup, StoredTask, TaskFilter, TaskKey
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIKE_ESCAPE = "\\"
@@ -58,6 +58,21 @@ class SqlTasks(SqlControl):
                 tags, sa.and_(tags.c.tenant_id == t.c.tenant_id, tags.c.task_id == t.c.id)
             ).where(tags.c.tag == where.tag)
         return self._fetch(statement.order_by(t.c.id.desc()).limit(limit), {})
+
+    def dead_letter_keys(
+        self, tenant_id: str, where: TaskFilter, *, task_ids: Sequence[str] | None, limit: int
+    ) -> list[TaskKey]:
+        t = schema.tasks
+        statement = sa.select(t.c.tenant_id, t.c.id).where(
+            t.c.tenant_id == tenant_id, *_conditions(where._replace(dead_letters=True))
+        )
+        parameters = {}
+        if task_ids is not None:
+            wanted = batch_table(self._database, {"id": ID})
+            statement = statement.where(t.c.id.in_(sa.select(wanted.c.id)))
+            parameters["batch"] = batch_text([[task_id] for task_id in task_ids])
+        with self._database.read() as connection:
+            return [TaskKey(*row) for row in connection.execute(statement.order_by(t.c.id).limit(limit), parameters)]
 
     def events(self, tenant_id: str, task_id: str, *, after: int, limit: int) -> list[Event]:
         e = schema.events

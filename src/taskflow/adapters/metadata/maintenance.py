@@ -1,0 +1,72 @@
+"""MaintenanceStore: the store as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby, islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.database import Database
+from taskflow.core.errors import BackupInvalidError
+
+_CHUNK = 500
+
+
+class SqlMaintenance:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        o = schema.outbox
+        # Takes the write lock, changes nothing: an outbox row cannot be due before 1970.
+        self._probe = database.prepare(o.delete().where(o.c.due_at < sa.literal_column("0")))
+
+    def ping(self) -> None:
+        with self._database.write() as tx:
+            tx.run(self._probe)
+
+    def checkpoint(self) -> None:
+        self._database.checkpoint()
+
+    def export(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        with self._database.read() as connection:
+            if self._database.is_sqlite:
+                connection.exec_driver_sql("BEGIN")  # one snapshot for all tables
+            else:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            for table in schema.metadata.sorted_tables:
+                statement = sa.select(table).order_by(*table.primary_key)
+                rows = connection.execution_options(yield_per=_CHUNK).execute(statement)
+                for row in rows.mappings():
+                    yield table.name, dict(row)
+
+    def import_rows(self, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> int:
+        count = 0
+        with self._database.read() as connection:
+            if self._database.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            for table in reversed(schema.metadata.sorted_tables):
+                connection.execute(table.delete())
+            for name, group in groupby(rows, key=lambda row: row[0]):
+                table = _known(name)
+                values = (dict(row) for _, row in group)
+                while chunk := list(islice(values, _CHUNK)):
+                    for row in chunk:
+                        if row.keys() != set(table.c.keys()):
+                            raise BackupInvalidError(f"table {name} has other columns than this program's")
+                    connection.execute(table.insert(), chunk)
+                    count += len(chunk)
+            if not self._database.is_sqlite:
+                connection.execute(
+                    sa.text("SELECT setval(pg_get_serial_sequence('events', 'id'), coalesce(max(id), 1)) FROM events")
+                )
+            connection.commit()
+        return count
+
+
+def _known(name: str) -> sa.Table:
+    table = schema.metadata.tables.get(name)
+    if table is None:
+        raise BackupInvalidError(f"there is no table {name} in this program")
+    return table

@@ -1,0 +1,298 @@
+"""The factory: builds everything from settings. The only module that names adapters.
+
+Imports are local, so that one backend never pays for another.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from taskflow.core.ids import UUID7
+from taskflow.core.registry import Registry, registry as default_registry
+from taskflow.core.retry import RetryPolicy
+from taskflow.ports.clock import Clock
+from taskflow.ports.http import HttpSender
+from taskflow.ports.inspection import InspectionStore
+from taskflow.ports.liveness import Liveness
+from taskflow.ports.mail import MailSender
+from taskflow.ports.metadata import (
+    ExecutionStore,
+    InsightStore,
+    MaintenanceStore,
+    OutboxStore,
+    SubmissionStore,
+    TaskStore,
+    WorkerStore,
+)
+from taskflow.ports.payloads import PayloadStore
+from taskflow.ports.queue import TaskQueue
+from taskflow.services.completions import Completions
+from taskflow.services.conclusion import Conclusion
+from taskflow.services.counters import Counters
+from taskflow.services.dead_letters import DeadLetters
+from taskflow.services.execution import Execution
+from taskflow.services.insights import Insights
+from taskflow.services.payloads import Payloads
+from taskflow.services.recovery import Recovery
+from taskflow.services.relay import Relay
+from taskflow.services.retention import Retention
+from taskflow.services.sending import Sending
+from taskflow.services.submission import Submissions
+from taskflow.services.tasks import Tasks
+from taskflow.settings import Settings
+
+if TYPE_CHECKING:
+    from taskflow.adapters.metadata.database import Database
+
+_TOKEN_BITS = 62  # a lease token is unique per claim, and fits a signed 64-bit column
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The metadata store, by reader."""
+
+    submissions: SubmissionStore
+    execution: ExecutionStore
+    outbox: OutboxStore
+    tasks: TaskStore
+    workers: WorkerStore
+    insights: InsightStore
+    maintenance: MaintenanceStore
+    inspection: InspectionStore
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One process's TaskFlow, wired. `close` it when done."""
+
+    settings: Settings
+    clock: Clock
+    registry: Registry
+    worker_id: str
+    stores: Stores
+    queue: TaskQueue
+    payloads: PayloadStore
+    liveness: Liveness
+    http: HttpSender
+    counters: Counters
+    completions: Completions
+    submissions: Submissions
+    tasks: Tasks
+    dead_letters: DeadLetters
+    execution: Execution
+    relay: Relay
+    recovery: Recovery
+    retention: Retention
+    insights: Insights
+    database: Database
+
+    def close(self) -> None:
+        """Commits what is being submitted, then lets go of everything. Workers must have been stopped before."""
+        self.submissions.close()
+        self.queue.close()
+        self.liveness.release(self.worker_id)
+        self.database.close()
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    registry: Registry = default_registry,
+    with_worker: bool | None = None,
+    rng: random.Random | None = None,
+) -> Runtime:
+    """Open (and create or migrate) the store, and wire every service.
+
+    The runtime's registry is ``registry`` with the built-in handlers beneath it. ``with_worker``: whether this process will run workers (default: ``settings.num_workers > 0``). One that will not
+    leaves its messages in the outbox for a process that does. Raises ConfigurationError, StoreVersionError,
+    StoreUnavailableError, StoreReadOnlyError, StoreCorruptError.
+    """
+    from taskflow.adapters.metadata.dependents import Dependents
+    from taskflow.adapters.metadata.execution import SqlExecution
+    from taskflow.adapters.metadata.insights import SqlInsights
+    from taskflow.adapters.metadata.inspection import SqlInspection
+    from taskflow.adapters.metadata.journal import Journal
+    from taskflow.adapters.metadata.maintenance import SqlMaintenance
+    from taskflow.adapters.metadata.outbox import SqlOutbox
+    from taskflow.adapters.metadata.submissions import SqlSubmissions
+    from taskflow.adapters.metadata.tasks import SqlTasks
+    from taskflow.adapters.metadata.workers import SqlWorkers
+
+    from taskflow.handlers import register_builtin_handlers
+
+    clock = clock or build_clock()
+    http = build_http_sender(settings)
+    registry = Registry(parent=registry)
+    register_builtin_handlers(
+        registry, http=http, mail=build_mail_sender(settings), email_from=settings.email_from, clock=clock
+    )
+    rng = rng or random.Random()
+    works = settings.num_workers > 0 if with_worker is None else with_worker
+    new_id = UUID7(lambda: clock.now_us() // 1_000)
+    worker_id = settings.new_worker_id(secrets.token_hex(4))
+    database = build_database(settings, clock)
+    journal = Journal(database, new_id)
+    dependents = Dependents(database, journal)
+    stores = Stores(
+        submissions=SqlSubmissions(database, journal),
+        execution=SqlExecution(database, journal, dependents, lambda: secrets.randbits(_TOKEN_BITS)),
+        outbox=SqlOutbox(database, journal),
+        tasks=SqlTasks(database, journal, dependents),
+        workers=SqlWorkers(database),
+        insights=SqlInsights(database),
+        maintenance=SqlMaintenance(database),
+        inspection=SqlInspection(database, journal, dependents),
+    )
+    queue = build_queue(settings, clock, works=works)
+    payload_store = build_payload_store(settings)
+    liveness = build_liveness(settings, database)
+    if works:
+        liveness.hold(worker_id)
+    counters, completions = Counters(), Completions()
+    payloads = Payloads(
+        payload_store, inline_bytes=settings.inline_payload_bytes, max_bytes=settings.max_payload_bytes
+    )
+    sending = Sending(queue, stores.outbox)
+    conclusion = Conclusion(stores.execution, queue, sending, completions)
+    policy = RetryPolicy(base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds)
+    tasks = Tasks(stores.tasks, payloads=payloads, sending=sending, completions=completions)
+    relay = Relay(stores.outbox, queue)
+    return Runtime(
+        settings=settings,
+        clock=clock,
+        registry=registry,
+        worker_id=worker_id,
+        stores=stores,
+        queue=queue,
+        payloads=payload_store,
+        liveness=liveness,
+        http=http,
+        counters=counters,
+        completions=completions,
+        submissions=Submissions(
+            stores.submissions,
+            registry=registry,
+            payloads=payloads,
+            sending=sending,
+            completions=completions,
+            counters=counters,
+            new_id=new_id,
+            default_max_retries=settings.default_max_retries,
+            default_timeout_seconds=settings.default_timeout,
+            max_waiting=settings.max_queue_size,
+        ),
+        tasks=tasks,
+        dead_letters=DeadLetters(stores.tasks, tasks, sending),
+        execution=Execution(
+            stores.execution,
+            worker_id=worker_id,
+            queue=queue,
+            registry=registry,
+            payloads=payloads,
+            conclusion=conclusion,
+            counters=counters,
+            clock=clock,
+            rng=rng,
+            lease_seconds=settings.lease_seconds,
+            max_crashes=settings.max_crashes,
+            default_policy=policy,
+        ),
+        relay=relay,
+        recovery=Recovery(
+            stores.execution,
+            workers=stores.workers,
+            liveness=liveness,
+            conclusion=conclusion,
+            completions=completions,
+            counters=counters,
+            registry=registry,
+            clock=clock,
+            rng=rng,
+            rebuild=relay.rebuild,
+            confirm_seconds=settings.lease_seconds / 3,
+            max_crashes=settings.max_crashes,
+            default_policy=policy,
+        ),
+        retention=Retention(stores.tasks, payloads, now_us=database.now, keep_days=settings.retention_days),
+        insights=Insights(stores.insights, workers=stores.workers, queue=queue, counters=counters),
+        database=database,
+    )
+
+
+def build_clock() -> Clock:
+    from taskflow.adapters.clock.system import SystemClock
+
+    return SystemClock()
+
+
+def build_database(settings: Settings, clock: Clock) -> Database:
+    """The migrated store."""
+    from taskflow.adapters.metadata.database import Database
+    from taskflow.adapters.metadata.migrate import migrate
+
+    database = Database(
+        settings.resolved_database_url, clock=clock, busy_timeout_seconds=settings.database_busy_timeout_seconds
+    )
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
+    match settings.queue_backend:
+        case "local":
+            if not works:
+                from taskflow.adapters.queue.detached import DetachedQueue
+
+                return DetachedQueue()
+            from taskflow.adapters.queue.local import LocalTaskQueue
+
+            return LocalTaskQueue(
+                clock,
+                # The lease decides who owns a task; the message stays hidden a little longer than it.
+                visibility_timeout_seconds=settings.lease_seconds * 2,
+                starvation_every=settings.starvation_every,
+            )
+        case never:
+            assert_never(never)
+
+
+def build_payload_store(settings: Settings) -> PayloadStore:
+    match settings.payload_backend:
+        case "files":
+            from taskflow.adapters.payloads.files import FilePayloads
+
+            return FilePayloads(settings.home / "payloads")
+        case never:
+            assert_never(never)
+
+
+def build_liveness(settings: Settings, database: Database) -> Liveness:
+    from taskflow.adapters.liveness.files import FileLiveness, UnknownLiveness
+
+    return FileLiveness(settings.home / "workers") if database.is_sqlite else UnknownLiveness()
+
+
+def build_http_sender(settings: Settings) -> HttpSender:
+    from taskflow.adapters.http.sender import VettedHttpSender
+
+    return VettedHttpSender(
+        allow_private=settings.http_allow_private, max_body_bytes=settings.http_max_response_bytes
+    )
+
+
+def build_mail_sender(settings: Settings) -> MailSender:
+    if settings.smtp_url:
+        from taskflow.adapters.mail.smtp import SmtpMailSender
+
+        return SmtpMailSender(settings.smtp_url)
+    from taskflow.adapters.mail.folder import FolderMailSender
+
+    return FolderMailSender(settings.home / "mailbox")

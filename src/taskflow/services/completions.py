@@ -1,0 +1,42 @@
+"""Tells those who wait in this process that a task has ended. A hint like any message: the store has the facts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from taskflow.ports.metadata import TaskKey
+
+Callback = Callable[[TaskKey], None]
+
+
+class Completions:
+    """Thread safe. Callbacks run on the thread that ended the task: they must be quick and must not raise."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: dict[TaskKey, list[Callback]] = {}
+
+    def subscribe(self, key: TaskKey, callback: Callback) -> Callable[[], None]:
+        """``callback(key)`` is called once when the task ends. Returns the function that unsubscribes."""
+        with self._lock:
+            self._callbacks.setdefault(key, []).append(callback)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                callbacks = self._callbacks.get(key)
+                if callbacks is not None and callback in callbacks:
+                    callbacks.remove(callback)
+                    if not callbacks:
+                        del self._callbacks[key]
+
+        return unsubscribe
+
+    def publish(self, keys: Iterable[TaskKey]) -> None:
+        if not self._callbacks:
+            return
+        with self._lock:
+            called = [(key, callbacks) for key in keys if (callbacks := self._callbacks.pop(key, None))]
+        for key, callbacks in called:
+            for callback in callbacks:
+                callback(key)

@@ -1,0 +1,95 @@
+"""Dead letters: failed tasks that wait for a person, one by one or by the error they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskflow.core.errors import InvalidRequestError
+from taskflow.core.ids import is_uuid
+from taskflow.core.task import Task
+from taskflow.ports.metadata import FailureGroup, TaskFilter, TaskKey, TaskStore
+from taskflow.services.sending import Sending
+from taskflow.services.tasks import Tasks
+
+_CHUNK = 500
+
+
+class DeadLetters:
+    """Thread safe; every method is scoped to one tenant."""
+
+    def __init__(self, store: TaskStore, tasks: Tasks, sending: Sending) -> None:
+        self._store = store
+        self._tasks = tasks
+        self._sending = sending
+
+    def list(
+        self,
+        tenant_id: str,
+        *,
+        task: str | None = None,
+        fingerprint: str | None = None,
+        limit: int,
+        cursor: str | None,
+    ) -> tuple[list[Task], str | None]:
+        """Newest first, with the cursor of the next page."""
+        where = TaskFilter(task=task, fingerprint=fingerprint, dead_letters=True)
+        return self._tasks.list(tenant_id, where, limit=limit, cursor=cursor)
+
+    def groups(self, tenant_id: str, *, limit: int = 100) -> list[FailureGroup]:
+        """Failures of the same task with the same error, the largest group first."""
+        return self._store.failure_groups(tenant_id, limit=limit)
+
+    def redrive(
+        self,
+        tenant_id: str,
+        *,
+        task_ids: Sequence[str] = (),
+        task: str | None = None,
+        fingerprint: str | None = None,
+        rate_per_second: float | None = None,
+        limit: int = 10_000,
+    ) -> int:
+        """Run dead letters anew: these ids, or up to ``limit`` that match. Returns how many.
+
+        With ``rate_per_second`` they start spread over time, so that what failed is not overrun again.
+        """
+        if rate_per_second is not None and rate_per_second <= 0:
+            raise InvalidRequestError(
+                "rate_per_second must be above 0", fields=[{"field": "rate_per_second", "message": "must be above 0"}]
+            )
+        keys = self._choose(tenant_id, task_ids, task, fingerprint, limit)
+        count = 0
+        for start in range(0, len(keys), _CHUNK):
+            chunk = keys[start : start + _CHUNK]
+            delays = [(start + i) / rate_per_second if rate_per_second else 0.0 for i in range(len(chunk))]
+            result = self._store.redrive(
+                chunk,
+                delay_seconds=delays,
+                max_queue_delay_seconds=self._sending.max_delay_seconds,
+                outbox=self._sending.needs_rows,
+            )
+            self._sending.send(result.to_send)
+            count += sum(status is not None and status.is_final for status in result.before.values())
+        return count
+
+    def discard(
+        self,
+        tenant_id: str,
+        *,
+        task_ids: Sequence[str] = (),
+        task: str | None = None,
+        fingerprint: str | None = None,
+        limit: int = 10_000,
+    ) -> int:
+        """Put dead letters away: they stay failed, but leave the list. Returns how many."""
+        keys = self._choose(tenant_id, task_ids, task, fingerprint, limit)
+        return sum(len(self._store.discard(keys[i : i + _CHUNK])) for i in range(0, len(keys), _CHUNK))
+
+    def _choose(
+        self, tenant_id: str, task_ids: Sequence[str], task: str | None, fingerprint: str | None, limit: int
+    ) -> list[TaskKey]:
+        where = TaskFilter(task=task, fingerprint=fingerprint, dead_letters=True)
+        if task_ids:
+            wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_uuid(task_id)]
+            return self._store.dead_letter_keys(tenant_id, where, task_ids=wanted, limit=len(wanted))
+        return self._store.dead_letter_keys(tenant_id, where, task_ids=None, limit=limit)

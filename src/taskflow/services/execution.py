@@ -1,0 +1,246 @@
+"""What a worker does with the store and the queue: start attempts, keep their leases, write down how they ended."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from taskflow import logs
+from taskflow.core import jsontext
+from taskflow.core.classification import describe, fingerprint, judge
+from taskflow.core.errors import InvalidJSONError, InvalidResultError, PayloadTooLargeError, UnknownTaskError
+from taskflow.core.registry import Handler, Registry
+from taskflow.core.retry import RetryPolicy
+from taskflow.core.task import ErrorClass, TaskStatus
+from taskflow.ports.clock import Clock
+from taskflow.ports.metadata import ClaimedTask, ExecutionStore, HeartbeatResult, Lease, Outcome, TaskKey
+from taskflow.ports.queue import Delivery, TaskQueue
+from taskflow.services.conclusion import Conclusion
+from taskflow.services.counters import Counters
+from taskflow.services.payloads import Payloads
+
+log = logs.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One start of one task on this worker. ``handler`` None: the task is not registered in this process."""
+
+    task: ClaimedTask
+    receipt: str
+    handler: Handler[..., Any] | None
+
+
+class Execution:
+    """Thread safe. Everything takes and returns batches; each call is at most one transaction."""
+
+    def __init__(
+        self,
+        store: ExecutionStore,
+        *,
+        worker_id: str,
+        queue: TaskQueue,
+        registry: Registry,
+        payloads: Payloads,
+        conclusion: Conclusion,
+        counters: Counters,
+        clock: Clock,
+        rng: random.Random,
+        lease_seconds: float,
+        max_crashes: int,
+        default_policy: RetryPolicy,
+    ) -> None:
+        self.worker_id = worker_id
+        self._store = store
+        self._queue = queue
+        self._registry = registry
+        self._payloads = payloads
+        self._conclusion = conclusion
+        self._counters = counters
+        self._clock = clock
+        self._rng = rng
+        self._lease_seconds = lease_seconds
+        self._max_crashes = max_crashes
+        self._default_policy = default_policy
+
+    def start(self, deliveries: Sequence[Delivery]) -> list[Attempt]:
+        """Claim what was delivered. What cannot start is forgotten or hidden until it is due.
+
+        Raises StoreUnavailableError; the messages come back after their visibility timeout, or nack them.
+        """
+        by_key = {TaskKey(delivery.tenant_id, delivery.task_id): delivery for delivery in deliveries}
+        result = self._store.claim(list(by_key), worker_id=self.worker_id, lease_seconds=self._lease_seconds)
+        gone = [by_key[u.key].receipt for u in result.unclaimed if u.retry_in_seconds is None]
+        if len(by_key) < len(deliveries):
+            kept = {delivery.receipt for delivery in by_key.values()}
+            gone += [delivery.receipt for delivery in deliveries if delivery.receipt not in kept]
+        if gone:
+            self._queue.ack(gone)
+        for key, seconds in result.unclaimed:
+            if seconds is not None:
+                self._queue.nack([by_key[key].receipt], delay_seconds=min(seconds, self._queue.max_delay_seconds))
+        waits: dict[str, list[float]] = {}
+        attempts = []
+        for task in result.tasks:
+            receipt = by_key[TaskKey(task.tenant_id, task.task_id)].receipt
+            attempts.append(Attempt(task, receipt, self._registry.find(task.task)))
+            waits.setdefault(task.task, []).append(max(0, task.started_at - task.run_at) / 1000)
+        self._counters.started(waits)
+        return attempts
+
+    def arguments(self, attempt: Attempt) -> tuple[list[Any], dict[str, Any]]:
+        """Loaded, validated and converted. Raises UnknownTaskError, InvalidArgumentsError, PayloadMissingError, …"""
+        task, handler = attempt.task, attempt.handler
+        if handler is None:
+            raise UnknownTaskError(f"no task is registered as {task.task!r} in this worker")
+        text = task.arguments
+        if text is None:
+            key = task.input_key or ""
+            text = self._payloads.load([key])[key]
+        args, kwargs = orjson.loads(text)
+        return handler.signature.call_arguments(args, kwargs)
+
+    # --- how it ended ---------------------------------------------------------------------------
+
+    def succeeded(self, attempt: Attempt, value: Any, duration_ms: float) -> Outcome:
+        """The outcome of a handler that returned ``value``; a value that cannot be stored fails the attempt.
+
+        Raises StoreUnavailableError when a large result cannot be put away now.
+        """
+        task = attempt.task
+        result, result_key = "null", None
+        if value is not None:
+            try:
+                if isinstance(value, BaseModel):
+                    value = value.model_dump(mode="json")
+                stored = self._payloads.keep(
+                    task.tenant_id, "result", task.task_id, jsontext.checked_dumps(value)
+                )
+            except InvalidJSONError as exc:
+                return self.failed(attempt, InvalidResultError(f"the result: {exc.detail}"), duration_ms)
+            except PayloadTooLargeError as exc:
+                return self.failed(attempt, exc, duration_ms)
+            result, result_key = stored.text, stored.key  # type: ignore[assignment] # one of them is None
+        return Outcome(
+            task.tenant_id, task.task_id, task.lease_token, TaskStatus.COMPLETED, task.attempt, duration_ms, result, result_key
+        )
+
+    def failed(self, attempt: Attempt, exc: BaseException, duration_ms: float) -> Outcome:
+        """The outcome of an attempt that raised, timed out, crashed or was cancelled: retried, or dead-lettered."""
+        task = attempt.task
+        seconds_left = None if task.expires_at is None else (task.expires_at - self._clock.now_us()) / 1_000_000
+        verdict = judge(
+            exc,
+            attempt.handler,
+            failure_count=task.failure_count,
+            crash_count=task.crash_count,
+            max_retries=task.max_retries,
+            max_crashes=self._max_crashes,
+            seconds_left=seconds_left,
+            default_policy=self._default_policy,
+            rng=self._rng,
+        )
+        error = describe(exc, verdict.classification)
+        if verdict.classification is ErrorClass.CANCELLED:
+            status = TaskStatus.CANCELLED
+        else:
+            status = TaskStatus.RETRYING if verdict.retry else TaskStatus.FAILED
+        return Outcome(
+            task.tenant_id,
+            task.task_id,
+            task.lease_token,
+            status,
+            task.attempt,
+            duration_ms,
+            error=error.model_dump_json(exclude_none=True),
+            fingerprint=fingerprint(task.task, error) if status is TaskStatus.FAILED else None,
+            retry_delay_seconds=verdict.delay_seconds or 0.0,
+            counts_failure=verdict.counts_failure,
+            counts_crash=verdict.classification is ErrorClass.CRASHED,
+        )
+
+    def given_back(self, attempt: Attempt) -> Outcome:
+        """The outcome of an attempt that was not started, or that a stopping worker lets go: nothing is used up."""
+        task = attempt.task
+        return Outcome(task.tenant_id, task.task_id, task.lease_token, TaskStatus.PENDING, task.attempt - 1, 0.0)
+
+    def finish(self, done: Sequence[tuple[Attempt, Outcome]]) -> None:
+        """Write all of it in one transaction, then acknowledge, send, tell those who wait, count and log.
+
+        Outcomes whose lease had been lost are dropped. Raises StoreUnavailableError; safe to repeat.
+        """
+        outcomes = [outcome for _, outcome in done]
+        result = self._conclusion.commit(outcomes, [attempt.receipt for attempt, _ in done])
+        fenced = set(result.fenced)
+        if fenced:
+            self._counters.fenced(len(fenced))
+        runs: dict[tuple[str, str], list[float]] = {}
+        errors: dict[str, int] = {}
+        logged = log.enabled(logging.INFO)
+        for attempt, outcome in done:
+            task = attempt.task
+            if fenced and (task.tenant_id, task.task_id) in fenced:
+                log.warning("task.fenced", task=task.task, task_id=task.task_id, attempt=task.attempt)
+                continue
+            runs.setdefault((task.task, outcome.status.value), []).append(outcome.duration_ms)
+            if outcome.error is not None:
+                kind = orjson.loads(outcome.error)["classification"]
+                errors[kind] = errors.get(kind, 0) + 1
+            if logged:
+                _log(attempt, outcome)
+        self._counters.finished(runs, errors)
+
+    # --- meanwhile ------------------------------------------------------------------------------
+
+    def heartbeat(
+        self, attempts: Sequence[Attempt], progress: Mapping[str, tuple[float, str | None]]
+    ) -> HeartbeatResult:
+        """Extend leases and visibility, write ``progress`` by task id, bring back who is to be cancelled or was lost."""
+        leases = [
+            Lease(a.task.tenant_id, a.task.task_id, a.task.lease_token, *progress.get(a.task.task_id, (None, None)))
+            for a in attempts
+        ]
+        result = self._store.heartbeat(leases, lease_seconds=self._lease_seconds)
+        lost = set(result.lost)
+        receipts = [a.receipt for a in attempts if (a.task.tenant_id, a.task.task_id) not in lost]
+        if receipts:
+            self._queue.extend(receipts, self._lease_seconds)
+        return result
+
+
+_EVENT_OF = {
+    TaskStatus.COMPLETED: "task.completed",
+    TaskStatus.FAILED: "task.failed",
+    TaskStatus.CANCELLED: "task.cancelled",
+    TaskStatus.RETRYING: "task.retrying",
+    TaskStatus.PENDING: "task.released",
+}
+
+
+def _log(attempt: Attempt, outcome: Outcome) -> None:
+    task = attempt.task
+    fields: dict[str, Any] = {
+        "task": task.task,
+        "task_id": task.task_id,
+        "tenant_id": task.tenant_id,
+        "attempt": task.attempt,
+        "duration_ms": round(outcome.duration_ms, 3),
+        "wait_ms": round(max(0, task.started_at - task.run_at) / 1000, 3),
+    }
+    if task.request_id is not None:
+        fields["request_id"] = task.request_id
+    event = _EVENT_OF[outcome.status]
+    if outcome.error is None:
+        log.info(event, **fields)
+        return
+    error = orjson.loads(outcome.error)
+    fields |= {"error_type": error["type"], "error": error["message"], "classification": error["classification"]}
+    if outcome.status is TaskStatus.RETRYING:
+        fields["retry_in_seconds"] = round(outcome.retry_delay_seconds, 3)
+    log.warning(event, **fields)

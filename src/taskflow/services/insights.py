@@ -1,0 +1,96 @@
+"""Numbers about the whole system, for people and for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from taskflow.core.task import TaskPriority
+from taskflow.ports.metadata import InsightStore, WorkerRecord, WorkerStore
+from taskflow.ports.queue import TaskQueue
+from taskflow.services.counters import Counters
+
+_RUNNING = "running"
+
+
+class Insights:
+    """Counts come from the store and hold across processes; totals and latencies are this process's."""
+
+    def __init__(self, store: InsightStore, *, workers: WorkerStore, queue: TaskQueue, counters: Counters) -> None:
+        self._store = store
+        self._workers = workers
+        self._queue = queue
+        self._counters = counters
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def metrics(self, tenant_id: str | None) -> dict[str, Any]:
+        """For `GET /api/v1/metrics`. ``queue`` has ``<status>_count`` for every status."""
+        counts = self._store.counts(tenant_id)
+        measured = self._counters.snapshot()
+        return {
+            "queue": {
+                **{f"{status}_count": count for status, count in counts.by_status.items()},
+                "depth": sum(counts.by_status[status] for status in ("pending", "scheduled", "retrying", "blocked")),
+                "oldest_waiting_seconds": counts.oldest_waiting_seconds,
+            },
+            "active_by_priority": {
+                TaskPriority(priority).name.lower(): count for priority, count in counts.active_by_priority.items()
+            },
+            "mean_duration_ms": counts.mean_duration_ms,
+            "totals": measured["totals"],
+            "latency_ms": {"run": self._counters.run_ms.summary(), "wait": self._counters.wait_ms.summary()},
+            "errors_by_class": measured["errors_by_class"],
+            "workers": self._worker_summary(),
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """For `GET /stats`: the short form."""
+        counts = self._store.counts(None)
+        waiting = ("pending", "scheduled", "retrying", "blocked")
+        return {
+            "queue_size": sum(counts.by_status[status] for status in waiting),
+            "running": counts.by_status[_RUNNING],
+            "completed": counts.by_status["completed"],
+            "failed": counts.by_status["failed"],
+            "workers": self._worker_summary(),
+        }
+
+    def workers(self) -> list[WorkerRecord]:
+        return self._workers.list()
+
+    def prometheus(self) -> bytes:
+        """Text exposition format 0.0.4."""
+        return generate_latest(self._counters.registry) + generate_latest(self.registry)
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """prometheus_client's collector protocol: gauges, read from the store at every scrape."""
+        counts = self._store.counts(None)
+        tasks = GaugeMetricFamily("taskflow_tasks", "Tasks by status", labels=["status"])
+        for status, count in counts.by_status.items():
+            tasks.add_metric([status], count)
+        oldest = GaugeMetricFamily(
+            "taskflow_queue_oldest_age_seconds",
+            "How long the oldest due task has waited",
+            value=counts.oldest_waiting_seconds or 0.0,
+        )
+        depth = GaugeMetricFamily("taskflow_queue_depth", "Messages in the queue", labels=["priority", "state"])
+        for priority, depths in self._queue.depths().items():
+            for state, count in depths._asdict().items():
+                depth.add_metric([priority.name.lower(), state], count)
+        workers = GaugeMetricFamily("taskflow_workers", "Worker processes by status", labels=["status"])
+        for status in ("running", "draining", "stopped"):
+            workers.add_metric([status], sum(worker.status == status for worker in self._workers.list()))
+        return [tasks, oldest, depth, workers]
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """No look at the store at registration."""
+        return []
+
+    def _worker_summary(self) -> dict[str, int]:
+        running = [worker for worker in self._workers.list() if worker.status == _RUNNING]
+        slots = sum(int(worker.details.get("total", 0)) for worker in running)
+        busy = sum(int(worker.details.get("busy", 0)) for worker in running)
+        return {"processes": len(running), "total": slots, "busy": busy, "idle": slots - busy}

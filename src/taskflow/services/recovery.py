@@ -1,0 +1,137 @@
+"""Takes over what dead workers left, and ends what waited beyond its deadline."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from taskflow import logs
+from taskflow.core.classification import describe, fingerprint, judge
+from taskflow.core.errors import AttemptCancelledError, WorkerCrashedError
+from taskflow.core.registry import Registry
+from taskflow.core.retry import RetryPolicy
+from taskflow.core.task import TaskStatus
+from taskflow.ports.clock import Clock
+from taskflow.ports.liveness import Liveness
+from taskflow.ports.metadata import ExecutionStore, LostTask, Outcome, WorkerStore
+from taskflow.services.completions import Completions
+from taskflow.services.conclusion import Conclusion
+from taskflow.services.counters import Counters
+
+log = logs.get_logger(__name__)
+
+_BATCH = 500
+
+
+class Recovery:
+    """Any number may run at once: each outcome is written under the lost lease's token, so only one counts.
+
+    An expired lease alone is believed only when it has been seen, unchanged, for ``confirm_seconds`` of monotonic time:
+    a machine clock that jumps forward makes every lease look expired, until its holder's next heartbeat. A worker that
+    is known to be dead (`Liveness`) is believed at once.
+    """
+
+    def __init__(
+        self,
+        store: ExecutionStore,
+        *,
+        workers: WorkerStore,
+        liveness: Liveness,
+        conclusion: Conclusion,
+        completions: Completions,
+        counters: Counters,
+        registry: Registry,
+        clock: Clock,
+        rng: random.Random,
+        rebuild: Callable[[], Any],
+        confirm_seconds: float,
+        max_crashes: int,
+        default_policy: RetryPolicy,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._liveness = liveness
+        self._conclusion = conclusion
+        self._completions = completions
+        self._counters = counters
+        self._registry = registry
+        self._clock = clock
+        self._rng = rng
+        self._rebuild = rebuild
+        self._confirm_seconds = confirm_seconds
+        self._max_crashes = max_crashes
+        self._default_policy = default_policy
+        self._suspects: dict[tuple[int, int], float] = {}  # (token, lease_until) → first seen expired
+
+    def run_once(self) -> int:
+        """Returns how many tasks were taken over."""
+        self._expire()
+        dead = self._liveness.dead([worker.worker_id for worker in self._workers.list()])
+        recovered = 0
+        while True:
+            lost = self._confirmed(self._store.lost(dead_workers=dead, limit=_BATCH), set(dead))
+            if not lost:
+                break
+            result = self._conclusion.commit([self._outcome(task) for task in lost])
+            taken = len(lost) - len(result.fenced)
+            recovered += taken
+            if len(lost) < _BATCH:
+                break
+        if recovered:
+            self._counters.recovered(recovered)
+            log.warning("tasks.recovered", count=recovered, dead_workers=len(dead))
+        if dead:
+            # What only they had in their queues is nowhere else but in the store.
+            self._rebuild()
+            self._workers.forget(dead)
+        return recovered
+
+    def _expire(self) -> None:
+        while True:
+            ended = self._store.expire(limit=_BATCH)
+            self._completions.publish(ended)
+            if len(ended) < _BATCH:
+                return
+
+    def _confirmed(self, lost: list[LostTask], dead: set[str]) -> list[LostTask]:
+        now = self._clock.monotonic()
+        seen = {(task.lease_token, task.lease_until): task for task in lost}
+        self._suspects = {key: self._suspects.get(key, now) for key in seen}  # others were extended, or have ended
+        return [
+            task
+            for key, task in seen.items()
+            if task.worker_id in dead or now - self._suspects[key] >= self._confirm_seconds
+        ]
+
+    def _outcome(self, task: LostTask) -> Outcome:
+        crash = WorkerCrashedError(f"worker {task.worker_id} died, or lost its lease, during attempt {task.attempt}")
+        exc = AttemptCancelledError("cancelled; its worker died meanwhile") if task.cancel_requested else crash
+        left = None if task.expires_at is None else (task.expires_at - self._clock.now_us()) / 1_000_000
+        verdict = judge(
+            exc,
+            self._registry.find(task.task),
+            failure_count=task.failure_count,
+            crash_count=task.crash_count,
+            max_retries=task.max_retries,
+            max_crashes=self._max_crashes,
+            seconds_left=left,
+            default_policy=self._default_policy,
+            rng=self._rng,
+        )
+        error = describe(exc, verdict.classification)
+        if task.cancel_requested:
+            status = TaskStatus.CANCELLED
+        else:
+            status = TaskStatus.PENDING if verdict.retry else TaskStatus.FAILED
+        return Outcome(
+            task.tenant_id,
+            task.task_id,
+            task.lease_token,
+            status,
+            task.attempt,
+            0.0,
+            error=error.model_dump_json(exclude_none=True),
+            fingerprint=fingerprint(task.task, error) if status is TaskStatus.FAILED else None,
+            counts_crash=not task.cancel_requested,
+        )

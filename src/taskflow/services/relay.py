@@ -1,0 +1,60 @@
+"""The relay: sends what the outbox still holds, and fills a queue without memory from the store."""
+
+from __future__ import annotations
+
+from taskflow import logs
+from taskflow.ports.metadata import OutboxStore
+from taskflow.ports.queue import TaskQueue
+
+log = logs.get_logger(__name__)
+
+_BATCH = 500
+_LEASE_SECONDS = 30.0
+_POLL_SECONDS = 1.0  # how soon a row that another process wrote is noticed
+
+
+class Relay:
+    """Any number may run at once, in any number of processes: rows are leased."""
+
+    def __init__(self, outbox: OutboxStore, queue: TaskQueue) -> None:
+        self._outbox = outbox
+        self._queue = queue
+
+    def run_once(self) -> float:
+        """Send everything due within the queue's longest delay. Returns the seconds until it should run again."""
+        while True:
+            entries = self._outbox.lease(
+                lookahead_seconds=self._queue.max_delay_seconds, lease_seconds=_LEASE_SECONDS, limit=_BATCH
+            )
+            if not entries:
+                break
+            failures = self._queue.enqueue([entry.message for entry in entries])
+            failed = {(failure.message.tenant_id, failure.message.task_id) for failure in failures}
+            sent = [
+                entry.entry_id
+                for entry in entries
+                if entry.entry_id is not None and (entry.message.tenant_id, entry.message.task_id) not in failed
+            ]
+            self._outbox.delete(sent)
+            log.debug("outbox.relayed", sent=len(sent), refused=len(failed))
+            if len(entries) < _BATCH or failures:
+                break
+        due_in = self._outbox.next_due_seconds()
+        if due_in is None:
+            return _POLL_SECONDS
+        return min(_POLL_SECONDS, max(0.01, due_in - self._queue.max_delay_seconds))
+
+    def rebuild(self) -> int:
+        """Enqueue every claimable task that is due within the queue's delay; a queue with memory needs none of it.
+
+        Safe at any time: what is queued already is not queued twice, and what is claimed cannot be claimed again.
+        """
+        if self._queue.durable:
+            return 0
+        count = 0
+        for messages in self._outbox.waiting(within_seconds=self._queue.max_delay_seconds, batch=_BATCH):
+            self._queue.enqueue(messages)
+            count += len(messages)
+        if count:
+            log.info("queue.rebuilt", messages=count)
+        return count

@@ -1,0 +1,166 @@
+"""What people ask about tasks, and do to them by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import orjson
+
+from taskflow.core.errors import InvalidCursorError, InvalidTransitionError, TaskNotFoundError
+from taskflow.core.events import Event
+from taskflow.core.ids import is_uuid
+from taskflow.core.task import FINAL, Task, TaskStatus
+from taskflow.ports.metadata import StoredTask, TaskFilter, TaskKey, TaskStore
+from taskflow.services.completions import Completions
+from taskflow.services.payloads import Payloads
+from taskflow.services.sending import Sending
+
+_POLL_SECONDS = 0.5  # for tasks that end in another process
+
+
+class Tasks:
+    """Thread safe. Every method is scoped to one tenant: another's task is as good as unknown (TaskNotFoundError)."""
+
+    def __init__(self, store: TaskStore, *, payloads: Payloads, sending: Sending, completions: Completions) -> None:
+        self._store = store
+        self._payloads = payloads
+        self._sending = sending
+        self._completions = completions
+        self._on_cancel: list[Callable[[Sequence[TaskKey]], None]] = []
+
+    def on_cancel(self, callback: Callable[[Sequence[TaskKey]], None]) -> None:
+        """A worker in this process asks to be told at once which tasks are to be cancelled."""
+        self._on_cancel.append(callback)
+
+    def get(self, tenant_id: str, task_id: str) -> Task:
+        found = self.get_many(tenant_id, [task_id])
+        if not found:
+            raise _not_found(task_id)
+        return found[0]
+
+    def get_many(self, tenant_id: str, task_ids: Sequence[str]) -> list[Task]:
+        """In the order asked for; unknown ids are left out."""
+        wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_uuid(task_id)]
+        found = self._load(self._store.get(tenant_id, wanted)) if wanted else []
+        by_id = {task.task_id: task for task in found}
+        return [by_id[task_id] for task_id in wanted if task_id in by_id]
+
+    def list(
+        self, tenant_id: str, where: TaskFilter, *, limit: int, cursor: str | None
+    ) -> tuple[list[Task], str | None]:
+        """Newest first, with the cursor of the next page (None: no more). Raises InvalidCursorError."""
+        if cursor is not None and not is_uuid(cursor):
+            raise InvalidCursorError("cursor: not one of this API's", fields=[{"field": "cursor", "message": "unknown"}])
+        stored = self._store.list(tenant_id, where, limit=limit + 1, before=cursor)
+        more = len(stored) > limit
+        tasks = self._load(stored[:limit])
+        return tasks, tasks[-1].task_id if more else None
+
+    def history(self, tenant_id: str, task_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
+        """Oldest first, after the event id ``after``."""
+        events = self._store.events(tenant_id, task_id, after=after, limit=limit) if is_uuid(task_id) else []
+        if not events:
+            self.get(tenant_id, task_id)
+        return events
+
+    # --- by hand --------------------------------------------------------------------------------
+
+    def cancel(self, tenant_id: str, task_id: str) -> Task:
+        """A waiting task is cancelled when this returns, a running one is told to stop.
+
+        Raises InvalidTransitionError when it is final already.
+        """
+        key = self._key(tenant_id, task_id)
+        result = self._store.cancel([key])
+        before = result.before[key]
+        if before is None:
+            raise _not_found(task_id)
+        if before in FINAL:
+            raise InvalidTransitionError(f"the task is {before.value} already; only waiting and running tasks can be cancelled")
+        self._completions.publish(result.ended)
+        if before is TaskStatus.RUNNING:
+            for callback in self._on_cancel:
+                callback([key])
+        return self.get(tenant_id, task_id)
+
+    def retry(self, tenant_id: str, task_id: str) -> Task:
+        """Run a final task anew with all its retries. Raises InvalidTransitionError while it is not final."""
+        key = self._key(tenant_id, task_id)
+        result = self._store.redrive(
+            [key],
+            delay_seconds=[0.0],
+            max_queue_delay_seconds=self._sending.max_delay_seconds,
+            outbox=self._sending.needs_rows,
+        )
+        before = result.before[key]
+        if before is None:
+            raise _not_found(task_id)
+        if before not in FINAL:
+            raise InvalidTransitionError(f"the task is {before.value}; only final tasks can be retried")
+        self._sending.send(result.to_send)
+        return self.get(tenant_id, task_id)
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    def wait(self, tenant_id: str, task_id: str, timeout_seconds: float | None) -> Task:
+        """The task once it is final, or as it is when the time is up. Woken at once by tasks that end in this process."""
+        ended = threading.Event()
+        unsubscribe = self._completions.subscribe(TaskKey(tenant_id, task_id), lambda _: ended.set())
+        try:
+            left = float("inf") if timeout_seconds is None else timeout_seconds
+            while True:
+                task = self.get(tenant_id, task_id)
+                if task.status.is_final or left <= 0:
+                    return task
+                pause = min(_POLL_SECONDS, left)
+                ended.wait(pause)
+                left -= pause
+        finally:
+            unsubscribe()
+
+    async def wait_async(self, tenant_id: str, task_id: str, timeout_seconds: float) -> Task:
+        """`wait` without blocking the event loop."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def notify(_: TaskKey) -> None:
+            loop.call_soon_threadsafe(ended.set)
+
+        unsubscribe = self._completions.subscribe(TaskKey(tenant_id, task_id), notify)
+        try:
+            deadline = loop.time() + timeout_seconds
+            while True:
+                task = await asyncio.to_thread(self.get, tenant_id, task_id)
+                left = deadline - loop.time()
+                if task.status.is_final or left <= 0:
+                    return task
+                try:
+                    await asyncio.wait_for(ended.wait(), min(_POLL_SECONDS, left))
+                except TimeoutError:
+                    continue
+        finally:
+            unsubscribe()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _load(self, stored: Sequence[StoredTask]) -> list[Task]:
+        keys = [key for item in stored for key in (item.input_key, item.result_key) if key is not None]
+        texts = self._payloads.load(keys)
+        for task, input_key, result_key in stored:
+            if input_key is not None:
+                task.args, task.kwargs = orjson.loads(texts[input_key])
+            if result_key is not None:
+                task.result = orjson.loads(texts[result_key])
+        return [item.task for item in stored]
+
+    @staticmethod
+    def _key(tenant_id: str, task_id: str) -> TaskKey:
+        if not is_uuid(task_id):
+            raise _not_found(task_id)
+        return TaskKey(tenant_id, task_id)
+
+
+def _not_found(task_id: str) -> TaskNotFoundError:
+    return TaskNotFoundError(f"there is no task {task_id[:64]!r}")
