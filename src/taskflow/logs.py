@@ -124,10 +124,9 @@ def configure(
     ``level`` as in `Settings.log_level`; ``format`` auto: readable on a terminal, else JSON lines with ``ts, level,
     event, logger, service, version`` and the bound fields. ``service`` names the kind of process.
     """
-    if format == "auto":
-        format = "console" if sys.stderr.isatty() else "json"
+    as_json = format == "json" or (format == "auto" and not sys.stderr.isatty())
     handler = _StderrHandler()
-    handler.setFormatter(_JSONFormatter(service) if format == "json" else _ConsoleFormatter())
+    handler.setFormatter(_JSONFormatter(service) if as_json else _ConsoleFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -183,7 +182,9 @@ class _ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "timestamp": datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3],
+            "timestamp": datetime.fromtimestamp(record.created, UTC)
+            .astimezone()
+            .strftime("%H:%M:%S"),
             "level": record.levelname.lower(),
             **_fields_of(record),
         }

@@ -1,0 +1,79 @@
+"""The HTTP application. `create_app` only assembles: it starts nothing and owns nothing it was given."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from taskflow import __version__
+from taskflow.api.body import JSONRoute
+from taskflow.api.dependencies import Instance, LocalWorker
+from taskflow.api.errors import add_handlers
+from taskflow.api.middleware import BodyLimit, CatchErrors, RequestLog
+from taskflow.api.openapi import add_document, add_pages
+from taskflow.api.routes import batch, dead_letters, handlers, health, metrics, tasks
+from taskflow.bootstrap import Runtime
+from taskflow.core.ids import UUID7
+
+_DESCRIPTION = """Background tasks that are never lost.
+
+Errors are `application/problem+json` (RFC 9457) with a stable `code`. Pages are `{"items": [...], "next_cursor": ...}`.
+Every answer carries its `X-Request-ID`."""
+_EXPOSED = ("X-Request-ID", "Location", "Retry-After", "Idempotency-Replayed")
+
+
+def create_app(runtime: Runtime, *, worker: LocalWorker | None = None) -> FastAPI:
+    """The API over ``runtime``. ``worker``: the one in this process; without it this instance is not ready."""
+    instance = Instance(runtime, worker)
+    app = FastAPI(
+        title="TaskFlow",
+        version=__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        middleware=_middleware(instance),
+    )
+    app.state.instance = instance
+    add_handlers(app)
+    add_document(app)
+    add_pages(app)
+    for subject in (
+        tasks.router,
+        batch.router,
+        dead_letters.router,
+        handlers.router,
+        metrics.router,
+    ):
+        app.include_router(subject, prefix="/api/v1", tags=["TaskFlow"])
+    app.include_router(_twins(), tags=["Short paths"])
+    app.include_router(metrics.plain, tags=["Operation"])
+    app.include_router(health.router, tags=["Operation"])
+    return app
+
+
+def _twins() -> APIRouter:
+    """Two routes under their first, unversioned paths."""
+    router = APIRouter(route_class=JSONRoute)
+    router.post("/tasks", name="submit_task_short", **tasks.SUBMIT)(tasks.submit_task)
+    router.get("/tasks/{task_id}", name="get_task_short", **tasks.GET)(tasks.get_task)
+    return router
+
+
+def _middleware(instance: Instance) -> list[Middleware]:
+    """From the outside in."""
+    settings, clock = instance.runtime.settings, instance.runtime.clock
+    new_id = UUID7(lambda: clock.now_us() // 1_000)
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Content-Type", "Idempotency-Key", "X-Request-ID", "Authorization"],
+        expose_headers=list(_EXPOSED),
+    )
+    return [
+        Middleware(RequestLog, clock=clock, new_id=new_id, metrics=instance.metrics),
+        *([cors] if settings.cors_origins else []),
+        Middleware(CatchErrors),
+        Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
+    ]

@@ -1,0 +1,135 @@
+"""Serving the API: sockets, signals, and an end in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from taskflow.api.dependencies import Instance
+from taskflow.core.errors import ConfigurationError
+from taskflow.logs import get_logger
+from taskflow.settings import Settings
+
+log = get_logger(__name__)
+
+_BACKLOG = 2_048  # connections that may wait to be accepted
+_KEEP_ALIVE_SECONDS = (
+    75  # longer than the idle timeout of AWS load balancers (60 s), so that they close first
+)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket to serve on; port 0 takes any free one. Raises ConfigurationError in one clear sentence.
+
+    Apart from `serve`, so that a command can refuse before it opens anything else.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot listen on {host}: {exc.strerror} (TASKFLOW_HOST)"
+        ) from exc
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {exc.strerror}; choose another port (--port, TASKFLOW_PORT)"
+        ) from exc
+    listener.setblocking(False)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """``http://host:port`` as a client would write it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(
+    app: FastAPI,
+    settings: Settings,
+    listener: socket.socket | None = None,
+    *,
+    on_signal: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then finish the requests being answered and return.
+
+    While it stops, `/health` answers 503 and held requests (`?wait=`) are answered at once. A second signal ends
+    what still runs. ``on_signal`` is called in the signal handler, with 1 at the first signal, 2 at the second.
+    Signals are handled only in the main thread. Raises ConfigurationError when the address cannot be taken.
+    """
+    listener = listener or listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # the middleware writes one line per request, with its id and duration
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_seconds)),
+    )
+    with listener:
+        _Server(config, app.state.instance, on_signal).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, except that signals start TaskFlow's drain and are not raised again afterwards."""
+
+    def __init__(
+        self, config: uvicorn.Config, instance: Instance, on_signal: Callable[[int], None] | None
+    ) -> None:
+        super().__init__(config)
+        self._instance = instance
+        self._on_signal = on_signal
+        self._signals = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        for listener in sockets or ():
+            log.info("server.started", address=address_of(listener))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._instance.draining.set()
+        await super().shutdown(sockets)
+        log.info("server.stopped")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As Uvicorn's, but without raising them again: what follows `serve` stops workers in good order."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        self.should_exit = True
+        self.force_exit = self._signals > 1
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._instance.draining.set)
+        if self._on_signal is not None:
+            self._on_signal(self._signals)
