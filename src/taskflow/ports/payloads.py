@@ -9,7 +9,9 @@ from typing import Protocol
 class PayloadStore(Protocol):
     """Bytes by key, e.g. ``default/input/0199…``. Thread and process safe. Contract: tests/contract/payloads.
 
-    A key is a ``/``-separated path of ``[A-Za-z0-9._-]`` names, tenant first, no name starting with a dot.
+    A key is a ``/``-separated path of at least two ``[A-Za-z0-9._-]`` names, tenant first, no name starting with a dot;
+    names are up to 200 characters long, those between the first and the last at least three (the file store shards by
+    two). Other keys raise InvalidRequestError.
     An object is whole or absent, whatever happens while it is written, and its checksum is verified on every read.
     Raises StoreUnavailableError (StoreFullError, StoreReadOnlyError); safe to repeat.
     """
