@@ -340,10 +340,6 @@ class MaintenanceStore(Protocol):
         """Raises StoreUnavailableError when the store cannot be read *and* written."""
         ...
 
-    def checkpoint(self) -> None:
-        """Fold a write-ahead log back, where the store leaves that to us, without holding anybody up."""
-        ...
-
     def export(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Every row as (table, columns), from one consistent snapshot, parents before children."""
         ...

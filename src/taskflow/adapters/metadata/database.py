@@ -27,9 +27,10 @@ from taskflow.core.errors import (
 )
 from taskflow.ports.clock import Clock
 
-# The WAL is folded back by the maintenance thread (`checkpoint`); this bound only serves when nobody does.
-_WAL_AUTOCHECKPOINT_PAGES = 16_384  # 64 MiB
+# The log is folded back into the file, and then written over, whenever it has grown to this.
+_WAL_AUTOCHECKPOINT_PAGES = 4_096  # 16 MiB
 _CACHE_KIB = 16_384
+_UUID_OID = 2950  # pg_type.dat
 
 
 class Prepared:
@@ -123,6 +124,7 @@ class Database:
                     pool_pre_ping=True,
                     connect_args={"application_name": "taskflow"},
                 )
+                sa.event.listen(self.engine, "connect", _keep_ids_text)
             case other:
                 raise ConfigurationError(f"TASKFLOW_DATABASE_URL: {other} is not supported; use sqlite or postgresql")
 
@@ -182,12 +184,6 @@ class Database:
         with self.write() as tx:
             return tx.now
 
-    def checkpoint(self) -> None:
-        """Fold the SQLite WAL back into the database file, without waiting for readers or holding up writers."""
-        if self.is_sqlite:
-            with self._translated(), self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
-
     def close(self) -> None:
         with self._write_lock:
             if self._writer is not None:
@@ -237,6 +233,13 @@ class Database:
             if type(exc).__module__.startswith("psycopg2"):
                 raise _translate(exc) from exc
             raise
+
+
+def _keep_ids_text(driver: Any, _record: Any) -> None:
+    """Ids are text everywhere else; SQLAlchemy would have the driver make objects of them."""
+    from psycopg2 import extensions
+
+    extensions.register_type(extensions.new_type((_UUID_OID,), "uuid_text", lambda text, _cursor: text), driver)
 
 
 def _postgresql_now(cursor: Any) -> int:

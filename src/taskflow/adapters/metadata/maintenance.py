@@ -26,9 +26,6 @@ class SqlMaintenance:
         with self._database.write() as tx:
             tx.run(self._probe)
 
-    def checkpoint(self) -> None:
-        self._database.checkpoint()
-
     def export(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         with self._database.read() as connection:
             if self._database.is_sqlite:

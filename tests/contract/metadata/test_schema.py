@@ -1,0 +1,70 @@
+"""The migrations and the tables the program works with are the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.migrate import HEAD, migrate
+from taskflow.core.errors import StoreVersionError
+from taskflow.testing.clock import FakeClock
+
+
+@pytest.fixture
+def database(database_url: str) -> Database:
+    return Database(database_url, clock=FakeClock())
+
+
+def test_migrations_make_exactly_the_tables_of_the_schema(database: Database) -> None:
+    assert migrate(database) is None
+    with database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+    assert migrate(database) == HEAD
+    database.close()
+
+
+def test_a_store_of_a_newer_program_is_refused_and_left_alone(database: Database) -> None:
+    migrate(database)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreVersionError, match="9999.*newer TaskFlow"):
+        migrate(database)
+    with database.read() as connection:
+        assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "9999"
+    database.close()
+
+
+def test_another_programs_database_is_refused(database: Database) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE customers (id INTEGER)"))
+    with pytest.raises(StoreVersionError, match="customers"):
+        migrate(database)
+    database.close()
+
+
+def test_many_processes_that_start_at_once_migrate_once(database_url: str, tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom taskflow.adapters.metadata.database import Database\n"
+        "from taskflow.adapters.metadata.migrate import migrate\nfrom taskflow.testing.clock import FakeClock\n"
+        "database = Database(sys.argv[1], clock=FakeClock())\nsys.stdin.readline()\nprint(migrate(database))\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, database_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
+    assert answers == [HEAD, HEAD, HEAD, "None"]
