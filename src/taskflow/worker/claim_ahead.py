@@ -1,0 +1,55 @@
+"""How many attempts to claim beyond the free slots.
+
+Claiming many at once makes transactions cheap; claiming what cannot start soon makes priority, fairness and
+cancellation a lie. So: only what will start within about 100 ms, judged by how long such tasks took so far.
+"""
+
+from __future__ import annotations
+
+import math
+
+HORIZON_SECONDS = 0.1
+MAX_AHEAD = 256
+_WEIGHT = 0.1  # of the newest run time in the mean
+_LEAST_SECONDS = 100e-6  # what the engine itself needs for a task, however short the handler
+
+
+class ClaimAhead:
+    """Means of run times, exponentially weighted, over all tasks and by name.
+
+    `observe` is called by every worker thread without a lock: a lost update makes a mean a little older, no more.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        self._num_workers = num_workers
+        self._mean = math.inf
+        self._means: dict[str, float] = {}
+        self._cautious = False
+
+    def observe(self, task: str, seconds: float) -> None:
+        mean = self._mean
+        self._mean = seconds if mean == math.inf else mean + _WEIGHT * (seconds - mean)
+        known = self._means.get(task)
+        self._means[task] = seconds if known is None else known + _WEIGHT * (seconds - known)
+        self._cautious = False
+
+    def expected_seconds(self, task: str) -> float:
+        """Infinite for a task that never ran here."""
+        mean = self._means.get(task)
+        return math.inf if mean is None else max(mean, _LEAST_SECONDS)
+
+    def is_long(self, task: str) -> bool:
+        """Whether it keeps its slot beyond the horizon, as far as is known."""
+        return self.expected_seconds(task) >= HORIZON_SECONDS
+
+    def limit(self, free_running_slots: int) -> int:
+        """Most attempts to hold beyond the free slots. ``free_running_slots``: those not held by long tasks."""
+        if self._cautious or free_running_slots <= 0:
+            return 0
+        return min(
+            MAX_AHEAD, int(HORIZON_SECONDS * free_running_slots / max(self._mean, _LEAST_SECONDS))
+        )
+
+    def be_cautious(self) -> None:
+        """The last guess was too high: claim nothing ahead until another attempt has ended."""
+        self._cautious = True

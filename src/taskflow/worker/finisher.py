@@ -1,0 +1,89 @@
+"""The thread that writes outcomes: while one batch commits, the next gathers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from taskflow.core.errors import StoreUnavailableError
+from taskflow.logs import get_logger
+from taskflow.ports.metadata import Outcome
+from taskflow.services.execution import Execution
+from taskflow.worker.backoff import Backoff
+from taskflow.worker.heartbeat import Heartbeat
+from taskflow.worker.pool import MAX_UNFINISHED, Pool
+from taskflow.worker.run import Run
+
+log = get_logger(__name__)
+
+MAX_BATCH = 500
+
+Done = tuple[Run, Outcome]
+
+
+class Finisher:
+    """An outcome is kept until it is written. Only at the end of `stop` is what the store still refuses given up: its
+    leases run out, and other workers take the tasks over."""
+
+    def __init__(self, pool: Pool, execution: Execution, heartbeat: Heartbeat) -> None:
+        self._pool = pool
+        self._execution = execution
+        self._heartbeat = heartbeat
+        self._backoff = Backoff()
+        self._gives_up = False
+        self._thread = threading.Thread(target=self._work, name="taskflow-finisher", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Write what there is, and end."""
+        self._pool.outcomes.put(None)
+        self._thread.join(timeout_seconds)
+        self._gives_up = True
+        self._backoff.cancel()
+        self._thread.join(1.0)
+
+    def _work(self) -> None:
+        outcomes = self._pool.outcomes
+        ending = False
+        while not ending:
+            gathered = [outcomes.get()]
+            # There is no other consumer: as many as there are can be taken without waiting.
+            gathered += [outcomes.get() for _ in range(min(outcomes.qsize(), MAX_BATCH - 1))]
+            ending = None in gathered
+            batch = [done for done in gathered if done is not None]
+            if batch:
+                self._finish(batch)
+                self._forget(batch)
+
+    def _finish(self, batch: Sequence[Done]) -> None:
+        while not self._gives_up:
+            try:
+                self._heartbeat.write_progress([run for run, _ in batch])
+                self._execution.finish([(run.attempt, outcome) for run, outcome in batch])
+            except StoreUnavailableError as exc:
+                log.warning(
+                    "worker.finish_failed",
+                    outcomes=len(batch),
+                    error=exc.detail,
+                    retry_in_seconds=self._backoff.seconds,
+                )
+                self._backoff.wait()
+            except Exception:  # one outcome that cannot be written must not keep back the others
+                log.exception("worker.finish_failed", outcomes=len(batch))
+                if len(batch) > 1:
+                    for done in batch:
+                        self._finish([done])
+                return
+            else:
+                self._backoff.reset()
+                return
+        log.error("worker.outcomes_given_up", outcomes=len(batch))
+
+    def _forget(self, batch: Sequence[Done]) -> None:
+        leased = self._pool.leased
+        was_full = len(leased) >= MAX_UNFINISHED
+        leased.difference_update([run for run, _ in batch])
+        if was_full and self._pool.claimer_waits:
+            self._pool.wake_claimer()

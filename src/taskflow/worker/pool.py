@@ -1,0 +1,282 @@
+"""The pool: slots, what is claimed for them, and what becomes of it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from taskflow.core.errors import HandlerExitedError, StoreUnavailableError
+from taskflow.logs import get_logger
+from taskflow.ports.metadata import Outcome
+from taskflow.services.execution import Execution
+from taskflow.worker.admission import Admission
+from taskflow.worker.claim_ahead import HORIZON_SECONDS, ClaimAhead
+from taskflow.worker.coroutines import Coroutines
+from taskflow.worker.options import WorkerOptions
+from taskflow.worker.run import GivenBackError, Run
+from taskflow.worker.slot import Slot
+from taskflow.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from taskflow.worker.heartbeat import Heartbeat
+
+log = get_logger(__name__)
+
+GIVE_BACK_SECONDS = (
+    2 * HORIZON_SECONDS
+)  # what was claimed ahead and has not started by then was a wrong guess
+MAX_UNFINISHED = 2_000  # outcomes that wait to be written; beyond it nothing is claimed
+_MAX_ABANDONED_THREADS = (
+    256  # beyond it a lost thread is replaced only when an abandoned one has ended
+)
+_PAYLOAD_RETRY_SECONDS = 1.0
+
+
+class Pool:
+    """Shared by all threads of a worker. Sets and queues are changed by single operations that CPython makes atomic, so
+    that an attempt's way through them needs no lock; an attempt belongs to whoever removes it from ``waiting``."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        admission: Admission,
+        options: WorkerOptions,
+        monotonic: Callable[[], float],
+        on_abandoned: Callable[[], None],
+    ) -> None:
+        self.execution = execution
+        self.admission = admission
+        self.options = options
+        self.monotonic = monotonic
+        self.heartbeat: Heartbeat
+        self.claim_ahead = ClaimAhead(options.num_workers)
+        self.coroutines = Coroutines()
+        self.watchdog = Watchdog(self._look, monotonic)
+        self.handed_out: SimpleQueue[Run | None] = SimpleQueue()
+        self.outcomes: SimpleQueue[tuple[Run, Outcome] | None] = SimpleQueue()
+        self.waiting: set[Run] = set()  # claimed, not started
+        self.leased: set[Run] = set()  # claimed, outcome not yet written
+        self.slots: list[Slot] = []
+        self.is_draining = False  # nothing more is claimed
+        self.releasing = threading.Event()  # what still runs is given back
+        self.claimer_waits = False
+        self.claim_below = 0  # wake the waiting claimer when no more than so many wait
+        self.abandoned_total = 0
+        self._on_abandoned = on_abandoned
+        self._abandoned_slots: set[Slot] = set()
+        self._slot_count = 0
+        self._changed = threading.Condition()
+
+    def start(self) -> None:
+        self.watchdog.start()
+        for _ in range(self.options.num_workers):
+            self._add_slot()
+
+    # --- claiming ---------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> int:
+        return sum(slot.run is not None for slot in self.slots)
+
+    def room(self) -> int:
+        """How many attempts to claim now; see `ClaimAhead`."""
+        free, moving = self.free_slots()
+        waiting = len(self.waiting)
+        if len(self.leased) - self.busy - waiting >= MAX_UNFINISHED:
+            return 0
+        ahead = self.claim_ahead.limit(moving)
+        self.claim_below = ahead // 2
+        if ahead == 0:
+            return free
+        return free + ahead if waiting <= self.claim_below else 0
+
+    def free_slots(self) -> tuple[int, int]:
+        """Slots that nothing waits for, and slots that are free or will be soon: not kept by long tasks."""
+        now = self.monotonic()
+        busy = kept = 0
+        for slot in self.slots:
+            if (run := slot.run) is not None:
+                busy += 1
+                kept += now - run.started_at >= HORIZON_SECONDS or self.claim_ahead.is_long(
+                    run.attempt.task.task
+                )
+        count = len(self.slots)
+        return count - busy - len(self.waiting), count - kept
+
+    def wait_for_room(self) -> None:
+        """Until `room` may have become positive, or `wake_claimer`."""
+        with self._changed:
+            self.claimer_waits = True
+            if self.room() <= 0 and not self.is_draining:
+                self._changed.wait()
+            self.claimer_waits = False
+
+    def wake_claimer(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def add(self, runs: Sequence[Run], *, ahead: bool) -> None:
+        """``ahead``: there are more of them than slots to take them."""
+        self.leased.update(runs)
+        self.waiting.update(runs)
+        for run in runs:
+            self.handed_out.put(run)
+        if ahead:
+            self.watchdog.sooner(runs[0].claimed_at + GIVE_BACK_SECONDS)
+        self.heartbeat.attempts_claimed()
+
+    # --- how attempts end -------------------------------------------------------------------------
+
+    def conclude(
+        self, run: Run, value: object, error: Exception | None, duration_ms: float
+    ) -> None:
+        """Its outcome goes to the finisher; what it held is free again."""
+        outcome = self._outcome(run, value, error, duration_ms)
+        if run.grant is not None:
+            if isinstance(run.reason, GivenBackError):
+                self.admission.release(run.grant)
+            else:
+                self.admission.settle(run.grant, run.reason or error)
+        if outcome is None:
+            self.leased.discard(run)
+        else:
+            self.outcomes.put((run, outcome))
+
+    def end(self, run: Run, reason: Exception, *, grace_seconds: float = 0.0) -> None:
+        """End an attempt: give it back if it has not started, else as `Slot.end` does."""
+        if self._take_back(run):
+            return
+        for slot in list(self.slots):
+            if slot.run is run:
+                slot.end(run, reason, grace_seconds=grace_seconds)
+
+    def give_back_waiting(self) -> None:
+        for run in list(self.waiting):
+            self._take_back(run)
+
+    def slot_abandoned(self, slot: Slot, run: Run) -> None:
+        """Its thread is stuck in the handler: go on without it."""
+        self.count_abandoned(run)
+        with self._changed:
+            self.slots.remove(slot)
+            self._abandoned_slots.add(slot)
+        if len(self._abandoned_slots) < _MAX_ABANDONED_THREADS:
+            self._add_slot()
+        else:
+            log.error(
+                "worker.slot_lost", abandoned=len(self._abandoned_slots), slots=len(self.slots)
+            )
+        self.conclude(run, None, None, (self.monotonic() - run.started_at) * 1000)
+        self.wake_claimer()
+
+    def slot_ended(self, slot: Slot) -> None:
+        """Its thread ends: the worker stops, or a thread that was given up has come back."""
+        with self._changed:
+            self._abandoned_slots.discard(slot)
+        if slot.is_abandoned and len(self.slots) < self.options.num_workers:
+            self._add_slot()
+
+    def count_abandoned(self, run: Run) -> None:
+        task = run.attempt.task
+        log.warning(
+            "worker.attempt_abandoned", task=task.task, task_id=task.task_id, attempt=task.attempt
+        )
+        self.abandoned_total += 1
+        self._on_abandoned()
+
+    def wait_until_idle(self, timeout_seconds: float) -> bool:
+        """For `stop`, when nothing is claimed any more: until no slot is busy, or time is up, or `wake_claimer`."""
+        self.claim_below = len(self.leased)
+        with self._changed:
+            self.claimer_waits = True
+            if self.busy:
+                self._changed.wait(timeout_seconds)
+        return not self.busy
+
+    def end_slots(self, timeout_seconds: float) -> None:
+        slots = list(self.slots)
+        for _ in slots:
+            self.handed_out.put(None)
+        deadline = self.monotonic() + timeout_seconds
+        for slot in slots:
+            slot.thread.join(max(0.0, deadline - self.monotonic()))
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _outcome(
+        self, run: Run, value: object, error: Exception | None, duration_ms: float
+    ) -> Outcome | None:
+        """None only when the engine itself failed; the lease then runs out and the task is recovered."""
+        execution, attempt, reason = self.execution, run.attempt, run.reason
+        try:
+            if reason is not None:
+                if isinstance(reason, GivenBackError):
+                    return execution.given_back(attempt)
+                if reason.__traceback__ is None and isinstance(error, HandlerExitedError):
+                    reason.__traceback__ = (
+                        error.__traceback__
+                    )  # where it was when it was interrupted
+                return execution.failed(attempt, reason, duration_ms)
+            if error is not None:
+                return execution.failed(attempt, error, duration_ms)
+            while True:
+                try:
+                    return execution.succeeded(attempt, value, duration_ms)
+                except StoreUnavailableError as exc:  # of a large result: the payload store is away
+                    log.warning(
+                        "worker.result_waits", task_id=attempt.task.task_id, error=exc.detail
+                    )
+                    if self.releasing.wait(_PAYLOAD_RETRY_SECONDS):
+                        return execution.given_back(attempt)
+        except Exception as exc:  # values and errors are user code; none may end a slot
+            log.exception(
+                "worker.outcome_failed", task=attempt.task.task, task_id=attempt.task.task_id
+            )
+            try:
+                return execution.failed(
+                    attempt, RuntimeError(f"its outcome was not usable: {exc!r}"), duration_ms
+                )
+            except Exception:  # noqa: BLE001 - logged above
+                return None
+
+    def _take_back(self, run: Run) -> bool:
+        try:
+            self.waiting.remove(run)
+        except KeyError:
+            return False
+        run.reason = GivenBackError()
+        self.conclude(run, None, None, 0.0)
+        return True
+
+    def _look(self, now: float) -> float:
+        """For the watchdog: whose time is up, and what has waited here for too long."""
+        next_look = math.inf
+        for slot in list(self.slots):
+            if (run := slot.run) is not None:
+                next_look = min(next_look, run.due if run.due > now else slot.look(run, now))
+        stale = False
+        for run in list(self.waiting):
+            give_back_at = run.claimed_at + GIVE_BACK_SECONDS
+            if give_back_at <= now:
+                stale = self._take_back(run) or stale
+            else:
+                next_look = min(next_look, give_back_at)
+        if stale:
+            self.claim_ahead.be_cautious()
+        return next_look
+
+    def _add_slot(self) -> None:
+        with self._changed:
+            self._slot_count += 1
+            slot = Slot(self, self._slot_count)
+            self.slots.append(slot)
+        slot.thread.start()
+
+
+def find(runs: Iterable[Run], keys: Iterable[tuple[str, str]]) -> list[Run]:
+    """The runs of these tasks."""
+    wanted = set(keys)
+    return [run for run in runs if (run.attempt.task.tenant_id, run.attempt.task.task_id) in wanted]

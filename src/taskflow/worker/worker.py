@@ -1,0 +1,211 @@
+"""The worker: takes tasks from the queue, runs their handlers, writes down how they ended.
+
+    queue → claimer → slots (threads, event loop, child processes) → finisher → store
+                        ↑ watchdog: timeouts      ↑ heartbeat: leases, progress, cancellations
+
+One claimer and one finisher, so that every transaction carries as much as there is; between them queues of single
+attempts. Nothing polls: an idle worker sleeps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from taskflow.core.errors import AttemptCancelledError, ConfigurationError
+from taskflow.core.registry import Registry
+from taskflow.logs import get_logger
+from taskflow.ports.clock import Clock
+from taskflow.ports.metadata import TaskKey, WorkerStore
+from taskflow.ports.queue import TaskQueue
+from taskflow.services.execution import Execution
+from taskflow.worker.admission import Admission
+from taskflow.worker.child import is_child_process
+from taskflow.worker.claimer import Claimer
+from taskflow.worker.finisher import Finisher
+from taskflow.worker.heartbeat import Heartbeat
+from taskflow.worker.options import WorkerOptions
+from taskflow.worker.pool import Pool, find
+from taskflow.worker.reporter import Reporter
+from taskflow.worker.run import GivenBackError
+
+if TYPE_CHECKING:
+    from taskflow.bootstrap import Runtime
+
+log = get_logger(__name__)
+
+_CLAIM_SECONDS = 10.0  # for a claim under way when the worker stops
+_WRITE_SECONDS = 10.0  # for the last outcomes
+
+
+class Worker:
+    """Thread safe; may be started again after `stop`. ``on_abandoned`` is called for every attempt that had to be left
+    behind running."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        *,
+        queue: TaskQueue,
+        registry: Registry,
+        clock: Clock,
+        workers: WorkerStore,
+        options: WorkerOptions,
+        on_abandoned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._execution = execution
+        self._queue = queue
+        self._registry = registry
+        self._clock = clock
+        self._workers = workers
+        self._options = options
+        self._on_abandoned = on_abandoned
+        self._lifecycle = threading.Lock()
+        self._crew: _Crew | None = None
+
+    @classmethod
+    def from_runtime(cls, runtime: Runtime) -> Worker:
+        return cls(
+            runtime.execution,
+            queue=runtime.queue,
+            registry=runtime.registry,
+            clock=runtime.clock,
+            workers=runtime.stores.workers,
+            options=WorkerOptions.from_settings(runtime.settings),
+            on_abandoned=runtime.counters.abandoned,
+        )
+
+    def start(self) -> None:
+        """Returns at once; a second call does nothing. Raises ConfigurationError in a child process of a worker."""
+        if is_child_process():
+            raise ConfigurationError(
+                "a worker was started while its script was imported in a child process (executor='process'); "
+                "put what starts it under `if __name__ == '__main__':`"
+            )
+        with self._lifecycle:
+            if self._crew is None:
+                self._crew = _Crew(self)
+                self._crew.start()
+
+    def stop(self, *, grace_seconds: float | None = None) -> None:
+        """Claim nothing more, give back what has not started, let attempts finish for ``grace_seconds`` (None: as the
+        settings say), then interrupt and give back the rest. Returns when all outcomes are written."""
+        with self._lifecycle:
+            if self._crew is not None:
+                self._crew.stop(
+                    self._options.shutdown_grace_seconds if grace_seconds is None else grace_seconds
+                )
+                self._crew = None
+
+    def release(self) -> None:
+        """Stop at once; ends the grace of a `stop` that is under way in another thread."""
+        if (crew := self._crew) is not None:
+            crew.release()
+        self.stop(grace_seconds=0.0)
+
+    def cancel(self, keys: Sequence[TaskKey]) -> None:
+        """End attempts of these tasks that are here. The store knows already that they are cancelled."""
+        if (crew := self._crew) is not None:
+            for run in find(list(crew.pool.leased), keys):
+                crew.pool.end(
+                    run,
+                    AttemptCancelledError("the task was cancelled while it ran"),
+                    grace_seconds=self._options.cancel_grace_seconds,
+                )
+
+    def snapshot(self) -> dict[str, Any]:
+        """``total``, ``busy`` and ``idle`` slots, ``claimed_ahead``, ``abandoned`` attempts since the start, circuit
+        states, resources, and tasks it can never take because they need more than it has."""
+        crew = self._crew
+        if crew is None:
+            return {"status": "stopped", "total": 0, "busy": 0, "idle": 0}
+        return crew.snapshot()
+
+
+class _Crew:
+    """All that lives from one start to the next stop."""
+
+    def __init__(self, worker: Worker) -> None:
+        execution, options, clock = worker._execution, worker._options, worker._clock
+        self._options = options
+        self._status = "running"
+        self._admission = Admission(
+            worker._registry,
+            priorities=options.priorities,
+            tasks=options.tasks,
+            resources=options.resources,
+            breaker_failures=options.breaker_failures,
+            breaker_open_seconds=options.breaker_open_seconds,
+            monotonic=clock.monotonic,
+            on_change=self._news,
+        )
+        self.pool = Pool(execution, self._admission, options, clock.monotonic, worker._on_abandoned)
+        self._heartbeat = self.pool.heartbeat = Heartbeat(self.pool, execution)
+        self._finisher = Finisher(self.pool, execution, self._heartbeat)
+        self._claimer = Claimer(self.pool, execution, worker._queue, self._admission)
+        self._reporter = Reporter(worker._workers, execution.worker_id, self.snapshot)
+
+    def start(self) -> None:
+        for task, needs in self._admission.never_served().items():
+            log.warning(
+                "worker.task_not_served", task=task, needs=needs, has=dict(self._options.resources)
+            )
+        self.pool.start()
+        self._heartbeat.start()
+        self._finisher.start()
+        self._reporter.start()
+        self._claimer.start()
+        log.info("worker.started", num_workers=self._options.num_workers)
+
+    def stop(self, grace_seconds: float) -> None:
+        pool, monotonic = self.pool, self.pool.monotonic
+        self._status = "draining"
+        log.info("worker.draining", busy=pool.busy, grace_seconds=grace_seconds)
+        self._claimer.stop(_CLAIM_SECONDS)
+        pool.give_back_waiting()
+        if pool.busy:
+            self._reporter.report("draining")
+        deadline = monotonic() + grace_seconds
+        while not pool.releasing.is_set() and (seconds := deadline - monotonic()) > 0:
+            if pool.wait_until_idle(seconds):
+                break
+        pool.releasing.set()
+        if pool.busy:
+            log.warning("worker.releasing", busy=pool.busy)
+            for slot in list(pool.slots):
+                if (run := slot.run) is not None:
+                    pool.end(run, GivenBackError())
+            deadline = monotonic() + 2 * self._options.abandon_grace_seconds + 0.5
+            while (seconds := deadline - monotonic()) > 0 and not pool.wait_until_idle(seconds):
+                continue
+        pool.end_slots(1.0)
+        pool.watchdog.stop()
+        pool.coroutines.stop()
+        self._finisher.stop(_WRITE_SECONDS)
+        self._heartbeat.stop()
+        self._status = "stopped"
+        self._reporter.stop()
+        log.info("worker.stopped")
+
+    def release(self) -> None:
+        self.pool.releasing.set()
+        self.pool.wake_claimer()
+
+    def _news(self) -> None:
+        self._claimer.news()
+
+    def snapshot(self) -> dict[str, Any]:
+        pool = self.pool
+        total, busy = len(pool.slots), pool.busy
+        return {
+            "status": self._status,
+            "total": total,
+            "busy": busy,
+            "idle": total - busy,
+            "claimed_ahead": len(pool.waiting),
+            "abandoned": pool.abandoned_total,
+            "breakers": self._admission.breakers(),
+            "resources": self._admission.resources(),
+            "not_served": sorted(self._admission.never_served()),
+        }
