@@ -7,7 +7,7 @@ queue hands out, as long as they say whose they are; the queue puts them in and 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
 from taskflow.ports.queue import Selector
@@ -38,7 +38,7 @@ class Ordering(Generic[T]):
     n. For after ``starvation_every`` - 1 items that passed somebody over, the next goes to that lower priority which
     was served longest ago; every other item goes to the highest priority that waits.
 
-    `add` and `take` cost O(log n) an item, amortised, whatever the selectors.
+    `add` and `take` cost O(log n) an item, amortised, whatever the selectors (see `Level`).
     """
 
     def __init__(self, priorities: Iterable[int], *, starvation_every: int) -> None:
@@ -63,11 +63,11 @@ class Ordering(Generic[T]):
         """Put ``item`` behind what its tenant has waiting. Raises KeyError for a priority that there is not."""
         level = self._levels[item.priority]
         self._added += 1
-        level.heap_of(item.task).add(item, self._added)
+        level.main.add(item, self._added)
 
     def put_back(self, item: T, position: int) -> None:
         """Return what was handed out from ``position``: to the front of its tenant's, for the tenant's next turn."""
-        self._levels[item.priority].heap_of(item.task).put_back(item, position)
+        self._levels[item.priority].put_back(item, position)
 
     def take(self, max_items: int, selector: Selector) -> list[tuple[int, T]]:
         """Up to ``max_items`` that ``selector`` accepts, in order, each with its position (for `put_back`)."""
@@ -106,95 +106,93 @@ class Ordering(Generic[T]):
 class Level(Generic[T]):
     """One priority: a heap, and beside it one for each task that some caller did not accept.
 
-    An item in a caller's way is moved into its task's heap, once, and keeps its place in the order; so a worker that
-    excludes a task does not look at the same items again and again. Callers that accept the task merge both heaps.
+    An item in a caller's way is moved into its task's heap, once, so a worker that excludes a task does not look at
+    the same items again and again. Callers that accept the task merge the heaps, oldest turn first. The heap of a task
+    counts its own rounds: when its items drain more slowly than the others (a scarce resource), or not at all for a
+    while (an open circuit), a tenant that asks for it late still gets its turn before the backlog of the others.
     """
 
-    __slots__ = ("_main", "_parked")
+    __slots__ = ("_parked", "main")
 
     def __init__(self) -> None:
-        self._main: FairHeap[T] = FairHeap()
+        self.main: FairHeap[T] = FairHeap()
         self._parked: dict[str, FairHeap[T]] = {}  # by task, none of them empty
 
     def __len__(self) -> int:
-        return len(self._main.entries) + sum(len(heap.entries) for heap in self._parked.values())
+        return len(self.main.entries) + sum(len(heap.entries) for heap in self._parked.values())
 
-    def heap_of(self, task: str) -> FairHeap[T]:
-        """Where items of this task go: beside those of it that wait."""
-        return self._parked.get(task, self._main) if self._parked else self._main
+    def put_back(self, item: T, position: int) -> None:
+        self._parked.get(item.task, self.main).put_back(item, position)
 
     def has(self, selector: Selector) -> bool:
         """Whether something acceptable waits."""
         if selector.tasks is None and not selector.excluded:
-            return bool(self._main.entries or self._parked)
+            return bool(self.main.entries or self._parked)
         self._clear_the_way(selector)
-        return bool(self._main.entries) or any(map(selector.accepts, self._parked))
+        return bool(self.main.entries) or any(map(selector.accepts, self._parked))
 
     def take(self, count: int, selector: Selector, taken: list[tuple[int, T]]) -> None:
         """Append up to ``count`` acceptable items to ``taken``, each with its position."""
         picky = selector.tasks is not None or bool(selector.excluded)
         if not picky and not self._parked:
-            self._main.take(count, taken)
+            self.main.take(count, taken)
             return
-        # What comes next in each parked heap. There are at most as many as there are task names.
-        heads = [
-            (heap.entries[0][:2], task)
-            for task, heap in self._parked.items()
-            if selector.accepts(task)
-        ]
-        heapify(heads)
-        main = self._main
+        accepted = {task: heap for task, heap in self._parked.items() if selector.accepts(task)}
         for _ in range(count):
-            if picky:
-                self._clear_the_way(selector)
-            if heads and not (main.entries and main.entries[0][:2] < heads[0][0]):
-                task = heads[0][1]
-                parked = self._parked[task]
-                parked.take(1, taken)
-                if parked.entries:
-                    heapreplace(heads, (parked.entries[0][:2], task))
-                else:
-                    heappop(heads)
-                    del self._parked[task]
-            elif main.entries:
-                main.take(1, taken)
+            self._clear_the_way(selector)
+            task, heap = min(accepted.items(), key=_next_turn, default=(None, self.main))
+            if task is None or (self.main.entries and self.main.entries[0] < heap.entries[0]):
+                if not self.main.entries:
+                    break
+                self.main.take(1, taken)
             else:
-                break
+                heap.take(1, taken)
+                if not heap.entries:
+                    del self._parked[task], accepted[task]
 
     def _clear_the_way(self, selector: Selector) -> None:
-        """Park what stands before the first acceptable item of the main heap."""
-        entries = self._main.entries
-        while entries and not selector.accepts(task := entries[0][2].task):
-            parked = self._parked.get(task)
-            if parked is None:
-                parked = self._parked[task] = FairHeap(self._main.round)
-            parked.adopt(heappop(entries))
+        """Move what stands before the first item of the main heap that is acceptable and has no heap of its own."""
+        entries, parked = self.main.entries, self._parked
+        while entries:
+            turn, position, item = entries[0]
+            if item.task not in parked:
+                if selector.accepts(item.task):
+                    break
+                parked[item.task] = FairHeap(round=turn - 1)
+            heappop(entries)
+            parked[item.task].add(item, position)
+
+
+def _next_turn(parked: tuple[str, FairHeap[T]]) -> tuple[int, int]:
+    turn, position, _ = parked[1].entries[0]
+    return turn, position
 
 
 class FairHeap(Generic[T]):
-    """Serves tenants in turn, each tenant's items first-in first-out: start-time fair queueing with equal weights.
+    """Serves tenants in turn, each tenant's items first-in first-out. With one tenant that is plain first-in first-out.
 
-    The heap is ordered by (round, position). A new item's round is the one after its tenant's last, but not before
-    the round being served, so a tenant that returns neither saves up turns nor pays for its absence. With one tenant
-    this is plain first-in first-out. (P. Goyal, H. Vin, H. Cheng, "Start-time Fair Queueing", SIGCOMM 1996.)
+    The heap is ordered by (round, position). An item's round is the one after its tenant's last, but at the earliest
+    the one after that being served. So in every round each tenant has at most one item that was added; one that comes
+    late neither pays for its absence nor, however many newcomers there are, holds up those who wait already.
+    (Start-time fair queueing with equal weights: P. Goyal, H. Vin, H. Cheng, SIGCOMM 1996; newcomers a round later.)
     """
 
-    __slots__ = ("_forget_at", "_last_rounds", "entries", "round")
+    __slots__ = ("_forget_at", "entries", "last_rounds", "round")
 
     def __init__(self, round: int = 0) -> None:
         self.entries: list[tuple[int, int, T]] = []
         self.round = round  # of the item handed out last
-        self._last_rounds: dict[str, int] = {}  # by tenant: the round of the item it added last
+        self.last_rounds: dict[str, int] = {}  # by tenant: of the item it added last
         self._forget_at = _TENANTS_REMEMBERED
 
     def add(self, item: T, position: int) -> None:
-        """Behind what the tenant has waiting. ``position`` is higher than all before."""
+        """Behind what the tenant has waiting."""
         tenant_id = item.tenant_id
-        last = self._last_rounds.get(tenant_id, -1)
-        turn = last + 1 if last >= self.round else self.round
-        self._last_rounds[tenant_id] = turn
+        last = self.last_rounds.get(tenant_id, 0)
+        turn = (last if last > self.round else self.round) + 1
+        self.last_rounds[tenant_id] = turn
         heappush(self.entries, (turn, position, item))
-        if len(self._last_rounds) > self._forget_at:
+        if len(self.last_rounds) > self._forget_at:
             self._forget()
 
     def put_back(self, item: T, position: int) -> None:
@@ -203,12 +201,6 @@ class FairHeap(Generic[T]):
         The next round, not this one: an item that is handed out and returned for ever must not keep the others out.
         """
         heappush(self.entries, (self.round + 1, position, item))
-
-    def adopt(self, entry: tuple[int, int, T]) -> None:
-        """Take an entry over from another heap, with its place in the order."""
-        tenant_id = entry[2].tenant_id
-        self._last_rounds[tenant_id] = max(entry[0], self._last_rounds.get(tenant_id, -1))
-        heappush(self.entries, entry)
 
     def take(self, count: int, taken: list[tuple[int, T]]) -> None:
         """Append the next ``count`` items, or all there are, to ``taken``, each with its position."""
@@ -220,8 +212,8 @@ class FairHeap(Generic[T]):
         self.round = max(self.round, turn)
 
     def _forget(self) -> None:
-        """Drop tenants whose last round is over: `add` would treat them like new ones anyway."""
-        self._last_rounds = {
-            tenant_id: turn for tenant_id, turn in self._last_rounds.items() if turn >= self.round
+        """Drop tenants whose last round has come: `add` treats them like newcomers anyway."""
+        self.last_rounds = {
+            tenant_id: turn for tenant_id, turn in self.last_rounds.items() if turn > self.round
         }
-        self._forget_at = max(_TENANTS_REMEMBERED, 2 * len(self._last_rounds))
+        self._forget_at = max(_TENANTS_REMEMBERED, 2 * len(self.last_rounds))
