@@ -91,7 +91,7 @@ class RuntimeCalls(TaskCalls):
 
     @property
     def dead_letters(self) -> DeadLetterCalls:
-        return _DeadLetters(self)
+        return RuntimeDeadLetters(self)
 
     def handlers(self) -> Sequence[HandlerInfo]:
         return [HandlerInfo.of(handler) for handler in self.runtime.registry.handlers()]
@@ -103,7 +103,7 @@ class RuntimeCalls(TaskCalls):
         return self.runtime.insights.workers()
 
 
-class _DeadLetters(DeadLetterCalls):
+class RuntimeDeadLetters(DeadLetterCalls):
     def __init__(self, calls: RuntimeCalls) -> None:
         self._calls = calls
 

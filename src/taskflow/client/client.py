@@ -135,8 +135,9 @@ class Client(TaskCalls):
         return [wire.worker_of(item) for item in wire.items_of(self._get("/api/v1/workers"))]
 
     def _handle(self, submission: Submission, data: dict[str, Any]) -> TaskHandle:
-        # A replay under a key that was made up here is our own repetition.
-        replayed = submission.options.idempotency_key is not None and bool(data.get("replayed"))
+        # A replay under a key that was made up here is our own repetition. A single one is answered with the whole
+        # task, which has no such field.
+        replayed = submission.options.idempotency_key is not None and data.get("replayed", True)
         return TaskHandle(self, data["task_id"], replayed=replayed)
 
     def _get(self, path: str, **params: Any) -> Any:
@@ -167,8 +168,8 @@ class _DeadLetters(DeadLetterCalls):
         return wire.page_of(self._client._get("/api/v1/dead-letters", **params))
 
     def groups(self, *, limit: int = 100) -> Groups:
-        data = self._client._get("/api/v1/dead-letters/groups", limit=limit)
-        return [wire.group_of(item) for item in wire.items_of(data)]
+        items = wire.items_of(self._client._get("/api/v1/dead-letters/groups"))
+        return [wire.group_of(item) for item in items[:limit]]
 
     def _redrive(self, selection: Selection, rate_per_second: float | None) -> int:
         body = wire.selection_of(selection) | {"rate_per_second": rate_per_second}

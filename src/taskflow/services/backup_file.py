@@ -165,7 +165,8 @@ def _line(number: int, record: Record) -> bytes:
         content |= {"table": record.table, "row": dict(record.columns)}
     else:
         content |= {"payload": record.key, "base64": base64.b64encode(record.data).decode()}
-    text = orjson.dumps(content)
+    # Column names may be of a driver's own kind of string.
+    text = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
     return _CRC % zlib.crc32(text) + text[1:]
 
 

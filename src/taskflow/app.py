@@ -1,0 +1,237 @@
+"""`TaskFlow`: queue, store and workers inside your own program."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import import_module
+from types import TracebackType
+from typing import Any, Self
+
+from taskflow.bootstrap import Runtime, build
+from taskflow.calls.embedded import RuntimeCalls
+from taskflow.core.arguments import did_you_mean
+from taskflow.core.errors import ConfigurationError, NoActiveAppError
+from taskflow.core.registry import Registry, registry
+from taskflow.ports.clock import Clock
+from taskflow.ports.metadata import TaskKey
+from taskflow.services.backup import Backups
+from taskflow.services.doctor import Doctor
+from taskflow.services.home_checks import checks_of
+from taskflow.settings import Settings, load
+from taskflow.worker.background import Background
+from taskflow.worker.worker import Worker
+
+
+@dataclass(slots=True)
+class _Running:
+    """What exists between start and stop. ``pid``: the process that may use it."""
+
+    runtime: Runtime
+    pid: int
+    worker: Worker | None = None
+    background: Background | None = None
+
+
+class TaskFlow(RuntimeCalls):
+    """A task system inside this process; any number of processes may share one home.
+
+    ``TaskFlow()`` takes its settings from the environment, ``TaskFlow(num_workers=2, home="…")`` names some of them
+    here (see `Settings`), ``TaskFlow(settings, …)`` changes some of those given. ``num_workers=0`` makes an app that
+    only submits: other processes on the same home do the work. Use it as a context manager, or `start` and `stop` it.
+
+    While it runs, `handler.submit()` goes to it (to the one started last, if there are several), also from handlers.
+    Thread safe. It does not survive a fork: start a new one in the child; using an inherited one raises
+    NoActiveAppError, as does using one that was not started or was stopped.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        clock: Clock | None = None,
+        handlers: Registry = registry,
+        **settings_overrides: Any,
+    ) -> None:
+        self.settings = _settings(settings, settings_overrides)
+        self._clock = clock
+        self._registry = handlers
+        self._running: _Running | None = None
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._running is None else "running"
+        return f"<TaskFlow {self.settings.home} {state}>"
+
+    def start(self) -> Self:
+        """Import the tasks' modules, open (or create) the store, find unfinished work, start the workers.
+
+        Raises ConfigurationError, StoreVersionError, StoreUnavailableError; nothing is left open then.
+        """
+        with self._lock:
+            if self._running is not None and self._running.pid == os.getpid():
+                raise ConfigurationError("this TaskFlow is started already")
+            import_tasks(self.settings)
+            with ExitStack() as undo:
+                runtime = build(
+                    self.settings,
+                    clock=self._clock,
+                    registry=self._registry,
+                    with_worker=self.settings.num_workers > 0,
+                )
+                undo.callback(runtime.close)
+                runtime.tasks.on_cancel(self._interrupt)
+                self._running = _Running(runtime, os.getpid())
+                undo.callback(setattr, self, "_running", None)
+                if self.settings.num_workers:
+                    runtime.relay.rebuild()
+                    self.start_workers()
+                runtime.registry.bind(self)
+                undo.pop_all()
+        return self
+
+    def stop(self, *, grace_seconds: float | None = None) -> None:
+        """Let attempts that run finish (``grace_seconds``; default: the setting), give back the rest, close the store.
+
+        Waiting tasks stay stored and are run after the next start. Does nothing when not running. Handlers that are
+        being finished may still submit; everybody else gets NoActiveAppError afterwards.
+        """
+        with self._lock:
+            running = self._running
+            if running is None:
+                return
+            if running.pid != os.getpid():
+                # Forked: threads and connections are the parent's. Closing, even dropping them here could harm it.
+                running.runtime.registry.unbind(self)
+                return
+            with ExitStack() as closing:
+                closing.callback(setattr, self, "_running", None)
+                closing.callback(running.runtime.close)
+                closing.callback(running.runtime.registry.unbind, self)
+                self.stop_workers(grace_seconds=grace_seconds)
+
+    @property
+    def workers_running(self) -> bool:
+        return self._running is not None and self._running.worker is not None
+
+    @property
+    def worker(self) -> Worker | None:
+        """The workers of this process, while they run."""
+        return self._running.worker if self._running is not None else None
+
+    def start_workers(self) -> None:
+        """Run tasks in this process again. Does nothing when workers run.
+
+        Raises ConfigurationError when ``num_workers`` is 0: such an app keeps no queue that workers could serve.
+        """
+        with self._lock:
+            runtime = self.runtime
+            running = self._running
+            assert running is not None
+            if running.worker is not None:
+                return
+            if not self.settings.num_workers:
+                raise ConfigurationError(
+                    "num_workers is 0: this TaskFlow only submits; give it workers at start"
+                )
+            with ExitStack() as undo:
+                worker = Worker.from_runtime(runtime)
+                worker.start()
+                undo.callback(worker.stop)
+                background = Background.from_runtime(runtime)
+                background.start()
+                undo.pop_all()
+            running.worker, running.background = worker, background
+
+    def stop_workers(self, *, grace_seconds: float | None = None) -> None:
+        """Let attempts that run finish, run nothing more. Submitting goes on; tasks wait for `start_workers`."""
+        with self._lock:
+            self.runtime  # noqa: B018 - raises unless this process may
+            running = self._running
+            assert running is not None
+            worker, background = running.worker, running.background
+            running.worker = running.background = None
+            with ExitStack() as stopping:
+                if background is not None:
+                    stopping.callback(background.stop)
+                if worker is not None:
+                    stopping.callback(worker.stop, grace_seconds=grace_seconds)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The services inside, for those who build on them. Raises NoActiveAppError unless started here."""
+        running = self._running
+        if running is None:
+            raise NoActiveAppError(
+                "this TaskFlow is not running: use it inside `with TaskFlow() as app:`, or call start()"
+            )
+        if running.pid != os.getpid():
+            raise NoActiveAppError(
+                f"this TaskFlow was started by process {running.pid}; it does not survive a fork: "
+                "start a new TaskFlow in the child process"
+            )
+        return running.runtime
+
+    @property
+    def backups(self) -> Backups:
+        """Whole-store backup and restore."""
+        runtime = self.runtime
+        stores = runtime.stores
+        return Backups(
+            stores.maintenance, stores.inspection, stores.workers, runtime.payloads, runtime.clock
+        )
+
+    @property
+    def doctor(self) -> Doctor:
+        """Checks and repairs of the store and its surroundings."""
+        runtime = self.runtime
+        stores = runtime.stores
+        return Doctor(
+            stores.inspection,
+            stores.outbox,
+            stores.workers,
+            runtime.payloads,
+            runtime.clock,
+            recover=runtime.recovery.run_once,
+            queue_is_durable=runtime.queue.durable,
+            surroundings=checks_of(self.settings.home),
+        )
+
+    def _interrupt(self, keys: Sequence[TaskKey]) -> None:
+        """Running tasks were marked as cancelled: tell the workers here."""
+        worker = self.worker
+        if worker is not None:
+            worker.cancel(keys)
+
+
+def import_tasks(settings: Settings) -> None:
+    """Import the modules of ``TASKFLOW_TASKS``. Raises ConfigurationError."""
+    for name in settings.tasks:
+        try:
+            import_module(name)
+        except ImportError as exc:
+            raise ConfigurationError(f"TASKFLOW_TASKS: cannot import {name!r}: {exc}") from exc
+
+
+def _settings(given: Settings | None, overrides: dict[str, Any]) -> Settings:
+    for name in overrides:
+        if name not in Settings.model_fields:
+            hint = did_you_mean(name, list(Settings.model_fields))
+            raise ConfigurationError(f"there is no setting {name!r}{hint}")
+    if given is None:
+        return load(**overrides)
+    return load(**(given.model_dump() | overrides)) if overrides else given

@@ -1,0 +1,55 @@
+"""All commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from taskflow.cli import bench, dead_letters, dev, overview, store, submit, tasks
+from taskflow.core.errors import ConfigurationError, InvalidRequestError, TaskFlowError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+_USAGE_ERRORS = (ConfigurationError, InvalidRequestError)
+
+
+class Commands(TyperGroup):
+    """Every TaskFlowError is one clear sentence on stderr; exit code 2 if the caller can mend it, else 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TaskFlowError as exc:
+            print(f"taskflow: {exc.detail}", file=sys.stderr)
+            code = EXIT_USAGE if isinstance(exc, _USAGE_ERRORS) else EXIT_FAILED
+            raise typer.Exit(code) from exc
+
+
+program = typer.Typer(
+    cls=Commands,
+    help="Background tasks that are never lost.",
+    epilog="Settings come from TASKFLOW_… variables and .env. Exit codes: 0, 1 (failed), 2 (usage).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+program.command()(dev.dev)
+program.command()(submit.submit)
+program.command()(tasks.status)
+program.command()(tasks.watch)
+program.command("list")(tasks.list_tasks)
+program.command()(tasks.cancel)
+program.command()(tasks.retry)
+program.add_typer(dead_letters.commands, name="dead-letters")
+program.command()(overview.handlers)
+program.command()(overview.workers)
+program.command()(overview.stats)
+program.command()(store.backup)
+program.command()(store.restore)
+program.command()(store.migrate)
+program.command()(store.doctor)
+program.command()(bench.bench)
+program.command()(overview.version)

@@ -1,0 +1,129 @@
+"""The store itself: backup, restore, migrate, doctor. These always open it, whether a server runs or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from taskflow.cli.connection import missing_store, opened_store, settings_here
+from taskflow.cli.options import Json
+
+if TYPE_CHECKING:
+    from taskflow.services.doctor import Finding
+    from taskflow.settings import Settings
+
+_MARKS = {"ok": "green", "repaired": "cyan", "warning": "yellow", "problem": "bold red"}
+_SHOWN = 5
+
+
+def backup(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Default: taskflow-backup-<time>.json in this directory.", dir_okay=False
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the whole store into one JSON file. Servers may go on meanwhile."""
+    from taskflow.cli import output
+
+    with opened_store(settings_here()) as app:
+        report = app.backups.backup(file or Path(app.backups.default_name()))
+    if json:
+        output.print_json(
+            {"file": str(report.path), **report.header.model_dump(), "damaged": report.damaged}
+        )
+    else:
+        print(report.path)
+        tasks = report.header.tables.get("tasks", 0)
+        output.note(
+            f"{tasks} tasks, {report.header.records} records, {report.header.payloads} payloads"
+        )
+    if report.damaged:
+        shown = ", ".join(report.damaged[:_SHOWN])
+        output.note(f"not in it, missing or damaged: {len(report.damaged)} payloads ({shown})")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file written by `taskflow backup`.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the tasks there are, even while workers run.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Replace the content of the store by that of a backup, which is checked completely first."""
+    from taskflow.cli import output
+
+    with opened_store(settings_here(), create=True) as app:
+        header = app.backups.restore(file, force=force)
+    if json:
+        output.print_json(header)
+    else:
+        print(f"restored {header.tables.get('tasks', 0)} tasks as of {header.created_at}")
+
+
+def migrate(json: Json = False) -> None:
+    """Bring the store to this program's schema, or create it. Every other command does so, too."""
+    from taskflow.cli import output
+
+    settings = settings_here()
+    created = missing_store(settings) is not None
+    with opened_store(settings, create=True) as app:
+        revision = app.runtime.stores.inspection.schema_revision()
+    if json:
+        output.print_json({"schema_revision": revision, "created": created})
+    else:
+        print(f"the store has schema {revision}" + (" (created)" if created else ""))
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what is safe to repair.")] = False,
+    json: Json = False,
+) -> None:
+    """Check store, queue and payload files against each other. Exit code 1 when there is a problem."""
+    from taskflow.cli import output
+
+    found = []
+    for finding in _examine(settings_here(), fix=fix):
+        found.append(finding)
+        if not json:
+            _show(finding)
+    if json:
+        output.print_json([asdict(finding) for finding in found])
+    if any(finding.health == "problem" for finding in found):
+        raise typer.Exit(1)
+
+
+def _examine(settings: Settings, *, fix: bool) -> Iterator[Finding]:
+    from taskflow.core.errors import TaskFlowError
+    from taskflow.services.doctor import Finding, Health
+    from taskflow.services.home_checks import checks_of
+
+    try:
+        with opened_store(settings) as app:
+            yield from app.doctor.examine(fix=fix)
+    except TaskFlowError as exc:
+        # What is wrong with the directory is often why the store cannot be opened.
+        for check in checks_of(settings.home):
+            yield check(fix)
+        yield Finding("store", Health.PROBLEM, exc.detail, 1)
+
+
+def _show(finding: Finding) -> None:
+    from rich.text import Text
+
+    from taskflow.cli import output
+
+    line = Text(f"{finding.health:<9}", style=_MARKS[finding.health])
+    line.append(f"{finding.check}: {finding.message}", style="default")
+    console = output.console()
+    console.print(line)
+    if finding.advice:
+        console.print(Text(f"          → {finding.advice}"))
+    for example in finding.examples:
+        console.print(Text(f"            {example}", style="dim"))

@@ -1,0 +1,79 @@
+"""The doctor's look at the home directory: space, permissions, what interrupted writes left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from taskflow.services.doctor import Finding, Health
+
+_LITTLE_BYTES = 2**30
+_TOO_LITTLE_BYTES = 100 * 2**20
+_STALE_SECONDS = 3_600.0
+_EXAMPLES = 5
+
+
+def checks_of(home: Path) -> list[Callable[[bool], Finding]]:
+    """Each takes whether to repair."""
+    return [
+        lambda fix: _permissions(home),
+        lambda fix: _space(home),
+        lambda fix: _temporary_files(home, fix=fix),
+    ]
+
+
+def _permissions(home: Path) -> Finding:
+    """Files of another user appear when somebody ran a command as root."""
+    refused = [str(path) for path in _top(home) if not os.access(path, os.R_OK | os.W_OK)]
+    if not refused:
+        return Finding("permissions", Health.OK, f"{home} can be read and written")
+    return Finding(
+        "permissions",
+        Health.PROBLEM,
+        f"{len(refused)} files or directories in {home} cannot be read and written by this user",
+        len(refused),
+        f"sudo chown -R {os.getuid()} {home}",
+        tuple(refused[:_EXAMPLES]),
+    )
+
+
+def _top(home: Path) -> Iterator[Path]:
+    yield home
+    if os.access(home, os.R_OK | os.X_OK):
+        yield from sorted(home.iterdir())
+
+
+def _space(home: Path) -> Finding:
+    free = shutil.disk_usage(home).free
+    message = f"{free / 2**20:,.0f} MiB are free on the disk of {home}"
+    if free >= _LITTLE_BYTES:
+        return Finding("disk", Health.OK, message)
+    health = Health.PROBLEM if free < _TOO_LITTLE_BYTES else Health.WARNING
+    return Finding("disk", health, message, 1, "make room, or lower TASKFLOW_RETENTION_DAYS")
+
+
+def _temporary_files(home: Path, *, fix: bool) -> Finding:
+    """Names that start with a dot are never payloads: files being written, or whose writer died."""
+    before = time.time() - _STALE_SECONDS  # file times are the machine's, not the store's
+    stale = [path for path in home.glob("payloads/**/.*") if _is_older(path, before)]
+    if not stale:
+        return Finding("temporary files", Health.OK, "no unfinished file was left behind")
+    message = f"{len(stale)} unfinished files were left behind by processes that died"
+    if not fix:
+        examples = tuple(str(path) for path in stale[:_EXAMPLES])
+        return Finding(
+            "temporary files", Health.WARNING, message, len(stale), "--fix deletes them", examples
+        )
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return Finding("temporary files", Health.REPAIRED, f"{message}; deleted", len(stale))
+
+
+def _is_older(path: Path, moment: float) -> bool:
+    try:
+        return path.is_file() and path.stat().st_mtime < moment
+    except FileNotFoundError:
+        return False  # finished meanwhile
