@@ -227,6 +227,10 @@ class TaskStore(Protocol):
         """In no particular order; unknown ids, and those of other tenants, are left out."""
         ...
 
+    def final(self, keys: Sequence[TaskKey]) -> dict[TaskKey, bool]:
+        """Whether each is final; unknown keys are left out. Cheap: asked by everyone who waits."""
+        ...
+
     def list(self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None) -> list[StoredTask]:
         """Newest first; ``before`` is the last id of the previous page."""
         ...

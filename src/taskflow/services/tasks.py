@@ -106,17 +106,17 @@ class Tasks:
 
     def wait(self, tenant_id: str, task_id: str, timeout_seconds: float | None) -> Task:
         """The task once it is final, or as it is when the time is up. Woken at once by tasks that end in this process."""
+        key = self._key(tenant_id, task_id)
         ended = threading.Event()
-        unsubscribe = self._completions.subscribe(TaskKey(tenant_id, task_id), lambda _: ended.set())
+        unsubscribe = self._completions.subscribe(key, lambda _: ended.set())
         try:
             left = float("inf") if timeout_seconds is None else timeout_seconds
-            while True:
-                task = self.get(tenant_id, task_id)
-                if task.status.is_final or left <= 0:
-                    return task
+            while not self._store.final([key]).get(key, True) and left > 0:
                 pause = min(_POLL_SECONDS, left)
-                ended.wait(pause)
+                if ended.wait(pause):
+                    break
                 left -= pause
+            return self.get(tenant_id, task_id)
         finally:
             unsubscribe()
 
@@ -128,18 +128,21 @@ class Tasks:
         def notify(_: TaskKey) -> None:
             loop.call_soon_threadsafe(ended.set)
 
-        unsubscribe = self._completions.subscribe(TaskKey(tenant_id, task_id), notify)
+        key = self._key(tenant_id, task_id)
+        unsubscribe = self._completions.subscribe(key, notify)
         try:
             deadline = loop.time() + timeout_seconds
             while True:
-                task = await asyncio.to_thread(self.get, tenant_id, task_id)
+                final = await asyncio.to_thread(self._store.final, [key])
                 left = deadline - loop.time()
-                if task.status.is_final or left <= 0:
-                    return task
+                if final.get(key, True) or left <= 0:
+                    break
                 try:
                     await asyncio.wait_for(ended.wait(), min(_POLL_SECONDS, left))
                 except TimeoutError:
                     continue
+                break
+            return await asyncio.to_thread(self.get, tenant_id, task_id)
         finally:
             unsubscribe()
 

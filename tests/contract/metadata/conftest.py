@@ -43,7 +43,9 @@ class MetadataHarness:
         journal = Journal(self.database, self.new_id)
         dependents = Dependents(self.database, journal)
         self.submissions = SqlSubmissions(self.database, journal)
-        self.execution = SqlExecution(self.database, journal, dependents, lambda: next(self._tokens))
+        self.execution = SqlExecution(
+            self.database, journal, dependents, lambda: next(self._tokens)
+        )
         self.outbox = SqlOutbox(self.database, journal)
         self.tasks = SqlTasks(self.database, journal, dependents)
         self.workers = SqlWorkers(self.database)
@@ -114,7 +116,9 @@ def outcome(task: ClaimedTask, status: TaskStatus, **changes: Any) -> Outcome:
         base = base._replace(result='{"ok":true}')
     elif status in (TaskStatus.FAILED, TaskStatus.RETRYING):
         base = base._replace(
-            error='{"type":"ValueError","message":"no","classification":"permanent"}', fingerprint="f1", counts_failure=True
+            error='{"type":"ValueError","message":"no","classification":"permanent"}',
+            fingerprint="f1",
+            counts_failure=True,
         )
     return base._replace(**changes)
 

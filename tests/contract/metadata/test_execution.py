@@ -45,10 +45,16 @@ def test_an_early_message_is_told_when_to_come_back(harness: MetadataHarness) ->
 
 
 def test_unknown_cancelled_and_finished_tasks_are_forgotten(harness: MetadataHarness) -> None:
-    unknown, cancelled, finished = TaskKey("default", harness.new_id()), harness.accepted(), harness.accepted()
+    unknown, cancelled, finished = (
+        TaskKey("default", harness.new_id()),
+        harness.accepted(),
+        harness.accepted(),
+    )
     harness.tasks.cancel([cancelled])
     harness.run(finished, S.COMPLETED)
-    result = harness.execution.claim([unknown, cancelled, finished], worker_id="w1", lease_seconds=30)
+    result = harness.execution.claim(
+        [unknown, cancelled, finished], worker_id="w1", lease_seconds=30
+    )
     assert result.tasks == []
     assert [u.retry_in_seconds for u in result.unclaimed] == [None, None, None]
 
@@ -60,7 +66,9 @@ def test_concurrent_claims_share_the_tasks_without_overlap(harness: MetadataHarn
         claimed: list[str] = []
 
         def claim(
-            keys: list[TaskKey] = keys, barrier: threading.Barrier = barrier, claimed: list[str] = claimed
+            keys: list[TaskKey] = keys,
+            barrier: threading.Barrier = barrier,
+            claimed: list[str] = claimed,
         ) -> None:
             barrier.wait()
             claimed.extend(task.task_id for task in harness.claim(*keys))
@@ -138,7 +146,9 @@ def test_a_cancellation_that_came_meanwhile_wins_over_a_retry(harness: MetadataH
     assert harness.status(key) == "cancelled"
 
 
-def test_a_result_that_came_before_the_cancellation_was_seen_is_kept(harness: MetadataHarness) -> None:
+def test_a_result_that_came_before_the_cancellation_was_seen_is_kept(
+    harness: MetadataHarness,
+) -> None:
     key = harness.accepted()
     [task] = harness.claim(key)
     harness.tasks.cancel([key])
@@ -164,7 +174,9 @@ def test_dependencies_that_end_in_one_batch_release_the_task_once(harness: Metad
     assert [entry.message.task_id for entry in result.to_send] == [child.task_id]
 
 
-def test_dependencies_that_end_at_the_same_time_release_the_task_once(harness: MetadataHarness) -> None:
+def test_dependencies_that_end_at_the_same_time_release_the_task_once(
+    harness: MetadataHarness,
+) -> None:
     for _ in range(15):
         parents = [harness.accepted() for _ in range(4)]
         child = harness.accepted(depends_on=tuple(parent.task_id for parent in parents))
@@ -172,7 +184,12 @@ def test_dependencies_that_end_at_the_same_time_release_the_task_once(harness: M
         barrier = threading.Barrier(4)
         sent: list[str] = []
 
-        def finish(index: int, barrier: threading.Barrier = barrier, sent: list[str] = sent, claimed: list = claimed) -> None:  # type: ignore[type-arg]
+        def finish(
+            index: int,
+            barrier: threading.Barrier = barrier,
+            sent: list[str] = sent,
+            claimed: list = claimed,
+        ) -> None:  # type: ignore[type-arg]
             barrier.wait()
             result = harness.finish(outcome(claimed[index], S.COMPLETED))
             sent.extend(entry.message.task_id for entry in result.to_send)
@@ -236,7 +253,9 @@ def test_tasks_of_a_dead_worker_are_lost_before_their_lease_ends(harness: Metada
     one, two = harness.accepted(), harness.accepted()
     harness.claim(one, worker_id="dead")
     harness.claim(two, worker_id="alive")
-    assert [t.task_id for t in harness.execution.lost(dead_workers=["dead"], limit=10)] == [one.task_id]
+    assert [t.task_id for t in harness.execution.lost(dead_workers=["dead"], limit=10)] == [
+        one.task_id
+    ]
 
 
 def test_a_task_past_its_deadline_is_not_started_but_expires(harness: MetadataHarness) -> None:
@@ -246,7 +265,11 @@ def test_a_task_past_its_deadline_is_not_started_but_expires(harness: MetadataHa
     harness.advance(11)
     assert harness.claim(key) == []
     assert set(harness.execution.expire(limit=10)) == {key, child}
-    assert (harness.status(key), harness.status(child), harness.status(other)) == ("expired", "failed", "pending")
+    assert (harness.status(key), harness.status(child), harness.status(other)) == (
+        "expired",
+        "failed",
+        "pending",
+    )
     assert harness.history(key) == ["submitted", "expired"]
     assert harness.execution.expire(limit=10) == []
 

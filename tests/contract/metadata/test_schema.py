@@ -58,7 +58,10 @@ def test_many_processes_that_start_at_once_migrate_once(database_url: str, tmp_p
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", program, database_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", program, database_url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(4)
     ]

@@ -17,7 +17,11 @@ def test_a_task_due_now_is_pending_and_its_message_is_returned(harness: Metadata
     assert isinstance(answer, Accepted)
     assert (answer.task_id, answer.status, answer.replayed) == (new.id, "pending", False)
     [entry] = result.to_send
-    assert (entry.message.task_id, entry.message.priority, entry.message.delay_seconds) == (new.id, 1, 0.0)
+    assert (entry.message.task_id, entry.message.priority, entry.message.delay_seconds) == (
+        new.id,
+        1,
+        0.0,
+    )
     assert entry.entry_id is None
     assert harness.count("outbox") == 0
 
@@ -28,17 +32,33 @@ def test_everything_submitted_is_read_back(harness: MetadataHarness) -> None:
         max_retries=7, timeout_seconds=1.5, expires_in_seconds=60.0,
     )  # fmt: skip
     task = harness.task(key)
-    assert (task.name, task.tags, task.metadata, task.request_id) == ("label", ["a", "b"], {"k": [1]}, "r1")
+    assert (task.name, task.tags, task.metadata, task.request_id) == (
+        "label",
+        ["a", "b"],
+        {"k": [1]},
+        "r1",
+    )
     assert (task.idempotency_key, task.max_retries, task.timeout) == ("i", 7, 1.5)
     assert task.expires_at is not None
     assert (task.expires_at - task.created_at).total_seconds() == 60
-    assert (task.args, task.kwargs, task.attempt, task.result, task.error) == ([], {"x": 1}, 0, None, None)
+    assert (task.args, task.kwargs, task.attempt, task.result, task.error) == (
+        [],
+        {"x": 1},
+        0,
+        None,
+        None,
+    )
     assert harness.history(key) == ["submitted"]
 
 
-def test_a_far_delay_waits_in_the_outbox_and_a_near_one_in_the_queue(harness: MetadataHarness) -> None:
+def test_a_far_delay_waits_in_the_outbox_and_a_near_one_in_the_queue(
+    harness: MetadataHarness,
+) -> None:
     result = harness.insert(harness.new(delay_seconds=960.0), harness.new(delay_seconds=60.0))
-    assert [a.status for a in result.answers if isinstance(a, Accepted)] == ["scheduled", "scheduled"]
+    assert [a.status for a in result.answers if isinstance(a, Accepted)] == [
+        "scheduled",
+        "scheduled",
+    ]
     [near] = result.to_send
     assert 59 < near.message.delay_seconds <= 60
     assert harness.count("outbox") == 1
@@ -79,7 +99,9 @@ def test_keys_of_different_tenants_do_not_meet(harness: MetadataHarness) -> None
 
 def test_the_same_key_twice_in_one_call_makes_one_task(harness: MetadataHarness) -> None:
     same = {"idempotency_key": "k", "request_hash": "h"}
-    result = harness.insert(harness.new(**same), harness.new(**same), harness.new(idempotency_key="k", request_hash="x"))
+    result = harness.insert(
+        harness.new(**same), harness.new(**same), harness.new(idempotency_key="k", request_hash="x")
+    )
     first, second, third = result.answers
     assert isinstance(first, Accepted) and isinstance(second, Accepted)
     assert second == first._replace(replayed=True)
@@ -92,7 +114,11 @@ def test_concurrent_submissions_of_one_key_make_one_task(harness: MetadataHarnes
         barrier = threading.Barrier(4)
         answers: list[Accepted] = []
 
-        def submit(key: str = f"k{round_}", barrier: threading.Barrier = barrier, answers: list[Accepted] = answers) -> None:
+        def submit(
+            key: str = f"k{round_}",
+            barrier: threading.Barrier = barrier,
+            answers: list[Accepted] = answers,
+        ) -> None:
             new = harness.new(idempotency_key=key, request_hash="h")
             barrier.wait()
             [answer] = harness.insert(new).answers
@@ -111,7 +137,13 @@ def test_concurrent_submissions_of_one_key_make_one_task(harness: MetadataHarnes
 
 def test_a_full_queue_refuses_the_surplus_and_keeps_what_it_has(harness: MetadataHarness) -> None:
     result = harness.insert(*(harness.new() for _ in range(5)), max_waiting=3)
-    assert [isinstance(answer, Accepted) for answer in result.answers] == [True, True, True, False, False]
+    assert [isinstance(answer, Accepted) for answer in result.answers] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
     refusal = result.answers[-1]
     assert isinstance(refusal, QueueFullError)
     assert refusal.retry_after_seconds
@@ -129,14 +161,18 @@ def test_running_tasks_make_room_in_a_full_queue(harness: MetadataHarness) -> No
 
 def test_a_replay_is_answered_even_when_the_queue_is_full(harness: MetadataHarness) -> None:
     harness.accepted(idempotency_key="k", request_hash="h")
-    [answer] = harness.insert(harness.new(idempotency_key="k", request_hash="h"), max_waiting=1).answers
+    [answer] = harness.insert(
+        harness.new(idempotency_key="k", request_hash="h"), max_waiting=1
+    ).answers
     assert isinstance(answer, Accepted)
     assert answer.replayed
 
 
 def test_a_refused_submission_does_not_take_its_key(harness: MetadataHarness) -> None:
     harness.accepted()
-    [refused] = harness.insert(harness.new(idempotency_key="k", request_hash="h"), max_waiting=1).answers
+    [refused] = harness.insert(
+        harness.new(idempotency_key="k", request_hash="h"), max_waiting=1
+    ).answers
     assert isinstance(refused, QueueFullError)
     [answer] = harness.insert(harness.new(idempotency_key="k", request_hash="h")).answers
     assert isinstance(answer, Accepted)

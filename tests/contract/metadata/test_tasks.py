@@ -36,8 +36,14 @@ def test_filters_choose_what_they_say(harness: MetadataHarness) -> None:
     done = harness.accepted()
     harness.run(done, S.COMPLETED)
     assert ids(harness, TaskFilter(statuses=frozenset({S.FAILED}))) == [failed.task_id]
-    assert ids(harness, TaskFilter(statuses=frozenset({S.CANCELLED, S.FAILED}))) == [cancelled.task_id, failed.task_id]
-    assert ids(harness, TaskFilter(statuses=frozenset({S.COMPLETED, S.FAILED}))) == [done.task_id, failed.task_id]
+    assert ids(harness, TaskFilter(statuses=frozenset({S.CANCELLED, S.FAILED}))) == [
+        cancelled.task_id,
+        failed.task_id,
+    ]
+    assert ids(harness, TaskFilter(statuses=frozenset({S.COMPLETED, S.FAILED}))) == [
+        done.task_id,
+        failed.task_id,
+    ]
     assert ids(harness, TaskFilter(statuses=frozenset({S.PENDING}))) == [split.task_id, pending]
     assert ids(harness, TaskFilter(task="other_100%")) == [split.task_id]
     assert ids(harness, TaskFilter(priority=0)) == [pending]
@@ -69,20 +75,34 @@ def test_cancelling_ends_what_waits_and_marks_what_runs(harness: MetadataHarness
     result = harness.tasks.cancel([waiting, running, done])
     assert result.before == {waiting: S.PENDING, running: S.RUNNING, done: S.COMPLETED}
     assert set(result.ended) == {waiting, child}
-    assert (harness.status(waiting), harness.status(running), harness.status(done)) == ("cancelled", "running", "completed")
+    assert (harness.status(waiting), harness.status(running), harness.status(done)) == (
+        "cancelled",
+        "running",
+        "completed",
+    )
     assert harness.task(running).cancel_requested
     assert harness.history(running)[-1] == "cancel_requested"
 
 
 @pytest.mark.parametrize("end", [S.COMPLETED, S.FAILED, S.CANCELLED])
-def test_a_final_task_runs_anew_with_all_its_retries(harness: MetadataHarness, end: TaskStatus) -> None:
+def test_a_final_task_runs_anew_with_all_its_retries(
+    harness: MetadataHarness, end: TaskStatus
+) -> None:
     key = harness.accepted()
     harness.run(key, end)
-    result = harness.tasks.redrive([key], delay_seconds=[0.0], max_queue_delay_seconds=900, outbox=False)
+    result = harness.tasks.redrive(
+        [key], delay_seconds=[0.0], max_queue_delay_seconds=900, outbox=False
+    )
     assert result.before == {key: end}
     assert [entry.message.task_id for entry in result.to_send] == [key.task_id]
     task = harness.task(key)
-    assert (task.status, task.attempt, task.failure_count, task.result, task.error) == ("pending", 0, 0, None, None)
+    assert (task.status, task.attempt, task.failure_count, task.result, task.error) == (
+        "pending",
+        0,
+        0,
+        None,
+        None,
+    )
     harness.run(key, S.COMPLETED)
     assert harness.status(key) == "completed"
     assert harness.insights.counts("default").by_status["completed"] == 1
@@ -90,7 +110,9 @@ def test_a_final_task_runs_anew_with_all_its_retries(harness: MetadataHarness, e
 
 def test_a_waiting_or_running_task_cannot_be_redriven(harness: MetadataHarness) -> None:
     key = harness.accepted()
-    result = harness.tasks.redrive([key], delay_seconds=[0.0], max_queue_delay_seconds=900, outbox=False)
+    result = harness.tasks.redrive(
+        [key], delay_seconds=[0.0], max_queue_delay_seconds=900, outbox=False
+    )
     assert (result.before, result.to_send) == ({key: S.PENDING}, [])
 
 
@@ -112,7 +134,9 @@ def test_redriving_a_failed_root_revives_what_failed_with_it(harness: MetadataHa
     assert (counts["failed"], counts["completed"], counts["pending"]) == (0, 3, 1)
 
 
-def test_redriving_a_completed_root_makes_blocked_tasks_wait_for_it_again(harness: MetadataHarness) -> None:
+def test_redriving_a_completed_root_makes_blocked_tasks_wait_for_it_again(
+    harness: MetadataHarness,
+) -> None:
     root, other = harness.accepted(), harness.accepted()
     child = harness.accepted(depends_on=(root.task_id, other.task_id))
     harness.run(root, S.COMPLETED)
@@ -127,7 +151,9 @@ def test_a_spread_redrive_schedules(harness: MetadataHarness) -> None:
     keys = [harness.accepted() for _ in range(2)]
     for key in keys:
         harness.run(key, S.FAILED)
-    harness.tasks.redrive(keys, delay_seconds=[0.0, 10.0], max_queue_delay_seconds=900, outbox=False)
+    harness.tasks.redrive(
+        keys, delay_seconds=[0.0, 10.0], max_queue_delay_seconds=900, outbox=False
+    )
     assert [harness.status(key) for key in keys] == ["pending", "scheduled"]
     assert harness.claim(keys[1]) == []
     harness.advance(11)
@@ -152,15 +178,26 @@ def test_dead_letters_are_grouped_listed_and_discarded(harness: MetadataHarness)
     assert harness.status(keys[0]) == "failed"
 
 
-def test_purging_deletes_old_final_tasks_with_all_that_belongs_to_them(harness: MetadataHarness) -> None:
-    old = harness.accepted(idempotency_key="k", request_hash="h", tags=("t",), input_key="default/input/1", arguments=None)
+def test_purging_deletes_old_final_tasks_with_all_that_belongs_to_them(
+    harness: MetadataHarness,
+) -> None:
+    old = harness.accepted(
+        idempotency_key="k",
+        request_hash="h",
+        tags=("t",),
+        input_key="default/input/1",
+        arguments=None,
+    )
     waiting = harness.accepted()
     harness.run(old, S.COMPLETED, result=None, result_key="default/result/1")
     harness.advance(100)
     fresh = harness.accepted()
     harness.run(fresh, S.COMPLETED)
     before = harness.database.now() - 50_000_000
-    assert harness.tasks.purge(finished_before=before, limit=10) == (1, ["default/input/1", "default/result/1"])
+    assert harness.tasks.purge(finished_before=before, limit=10) == (
+        1,
+        ["default/input/1", "default/result/1"],
+    )
     assert set(ids(harness)) == {waiting.task_id, fresh.task_id}
     for table in ("task_tags", "idempotency_keys"):
         assert harness.count(table) == 0
@@ -179,7 +216,9 @@ def test_history_resumes_after_an_event(harness: MetadataHarness) -> None:
 
 def test_the_outbox_hands_out_what_is_due_once(harness: MetadataHarness) -> None:
     harness.outbox.add([Message("00000000-0000-7000-8000-000000000001", "default", "noop", 1, 0.0)])
-    harness.outbox.add([Message("00000000-0000-7000-8000-000000000002", "default", "noop", 1, 2_000.0)])
+    harness.outbox.add(
+        [Message("00000000-0000-7000-8000-000000000002", "default", "noop", 1, 2_000.0)]
+    )
     [entry] = harness.outbox.lease(lookahead_seconds=900, lease_seconds=30, limit=10)
     assert entry.message.task_id.endswith("1")
     assert harness.outbox.lease(lookahead_seconds=900, lease_seconds=30, limit=10) == []
@@ -248,3 +287,10 @@ def test_an_exported_store_is_the_same_after_import(harness: MetadataHarness) ->
     follower = harness.accepted()
     assert harness.history(follower) == ["submitted"]
     harness.maintenance.ping()
+
+
+def test_whether_a_task_is_final_is_known_of_known_tasks_only(harness: MetadataHarness) -> None:
+    waiting, done = harness.accepted(), harness.accepted()
+    harness.run(done, S.COMPLETED)
+    unknown, foreign = TaskKey("default", harness.new_id()), TaskKey("other", done.task_id)
+    assert harness.tasks.final([waiting, done, unknown, foreign]) == {waiting: False, done: True}

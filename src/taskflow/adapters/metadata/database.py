@@ -103,6 +103,7 @@ class Database:
         self._clock = clock
         self._write_lock = threading.RLock()
         self._writer: Any = None
+        self._writer_waits = True  # synchronous=FULL, as connections start
         self._busy_timeout_ms = int(busy_timeout_seconds * 1000)
         match self.url.get_backend_name():
             case "sqlite":
@@ -146,11 +147,18 @@ class Database:
     # --- transactions ---------------------------------------------------------------------------
 
     @contextmanager
-    def write(self) -> Iterator[Transaction]:
-        """A transaction that commits when the block ends and rolls back when it raises."""
+    def write(self, *, durable: bool = True) -> Iterator[Transaction]:
+        """A transaction that commits when the block ends and rolls back when it raises.
+
+        With ``durable=False`` the commit does not wait for the disk: a power cut (not a crash of processes) may undo
+        it, never without undoing what came after it. For what may be forgotten, such as a lease.
+        """
         if self.is_sqlite:
             with self._write_lock, self._translated():
                 driver = self._sqlite_writer()
+                if durable is not self._writer_waits:
+                    driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                    self._writer_waits = durable
                 driver.execute("BEGIN IMMEDIATE")
                 try:
                     yield Transaction(driver, self._clock_now)
@@ -163,7 +171,10 @@ class Database:
             with self._translated():
                 pooled = self.engine.raw_connection()
                 try:
-                    yield Transaction(pooled, _postgresql_now)
+                    tx = Transaction(pooled, _postgresql_now)
+                    if not durable:
+                        pooled.cursor().execute("SET LOCAL synchronous_commit = off")
+                    yield tx
                     pooled.commit()
                 except BaseException:
                     pooled.rollback()
@@ -176,6 +187,15 @@ class Database:
         """A snapshot through SQLAlchemy, for queries that are composed as they come."""
         with self._translated(), self.engine.connect() as connection:
             yield connection
+
+    def read_rows(self, statement: Prepared, **parameters: Any) -> list[Sequence[Any]]:
+        """The rows of a statement made by `prepare_rows`, for the reads that are made all the time."""
+        with self._translated():
+            pooled = self.engine.raw_connection()
+            try:
+                return Transaction(pooled, self._clock_now).rows(statement, **parameters)
+            finally:
+                pooled.close()
 
     def now(self) -> int:
         """Database time outside of a transaction."""

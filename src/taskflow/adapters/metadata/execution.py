@@ -70,7 +70,8 @@ class SqlExecution:
         token = self._new_token()
         unclaimed: list[Unclaimed] = []
         claimed: dict[TaskKey, ClaimedTask] = {}
-        with self._database.write() as tx:
+        # A claim that a power cut undoes leaves a task that waits: no harm, and one wait for the disk less.
+        with self._database.write(durable=False) as tx:
             now = tx.now
             until = now + int(lease_seconds * _MICROSECONDS)
             if tx.run(self._claim, batch=batch, now=now, token=token, until=until, worker_id=worker_id):
@@ -170,7 +171,7 @@ class SqlExecution:
             return HeartbeatResult([], [])
         cancel_requested: list[TaskKey] = []
         lost: list[TaskKey] = []
-        with self._database.write() as tx:
+        with self._database.write(durable=False) as tx:
             states = {(row[0], row[1]): row[2:] for row in tx.rows(self._leases, batch=_lease_batch(leases))}
             kept: list[Lease] = []
             events: list[NewEvent] = []

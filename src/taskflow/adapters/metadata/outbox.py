@@ -43,7 +43,7 @@ class SqlOutbox:
         self._next = sa.select(sa.func.min(o.c.due_at))
 
     def lease(self, *, lookahead_seconds: float, lease_seconds: float, limit: int) -> list[OutboxEntry]:
-        with self._database.write() as tx:
+        with self._database.write(durable=False) as tx:
             now = tx.now
             rows = tx.rows(self._due, horizon=now + int(lookahead_seconds * _MICROSECONDS), now=now, limit=limit)
             if rows:

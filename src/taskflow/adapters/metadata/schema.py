@@ -80,6 +80,8 @@ task_inputs = _table(
     sa.Column("arguments", sa.Text),
     sa.Column("input_key", sa.Text),
     sa.Column("metadata", sa.Text),
+    sa.Column("tags", sa.Text),  # as JSON, to be read; task_tags and task_dependencies are there to be searched
+    sa.Column("depends_on", sa.Text),
     sa.Column("idempotency_key", sa.Text),
     sa.Column("request_id", sa.Text),
 )

@@ -15,6 +15,7 @@ from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, failed_depe
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
 from taskflow.core.errors import IdempotencyConflictError, QueueFullError, TaskFlowError, TaskNotFoundError
 from taskflow.core.events import EventType
+from taskflow.core.jsontext import dumps
 from taskflow.core.submission import Accepted, NewTask
 from taskflow.core.task import WAITING, TaskStatus
 from taskflow.ports.metadata import InsertResult, TaskKey
@@ -51,7 +52,7 @@ class SqlSubmissions:
         self._insert_tasks = database.prepare(insert_from(database, t, columns))
         inputs = {
             "tenant_id": TEXT, "task_id": ID, "arguments": TEXT, "input_key": TEXT, "metadata": TEXT,
-            "idempotency_key": TEXT, "request_id": TEXT,
+            "tags": TEXT, "depends_on": TEXT, "idempotency_key": TEXT, "request_id": TEXT,
         }  # fmt: skip
         self._insert_inputs = database.prepare(insert_from(database, schema.task_inputs, inputs))
         self._insert_tags = database.prepare(
@@ -223,14 +224,20 @@ class SqlSubmissions:
                 (tenant_id, task_id, new.task, new.name, status, new.priority, new.max_retries, new.timeout_seconds,
                  run_at, expires_at, now, now if ended else None, waits_for, DEPENDENCY_FAILED if ended else None)
             )  # fmt: skip
-            input_rows.append(
-                (tenant_id, task_id, new.arguments, new.input_key, new.metadata, new.idempotency_key, new.request_id)
-            )
             events.append(NewEvent(tenant_id, task_id, EventType.SUBMITTED, None, None))
+            tags_text = depends_on_text = None
             if new.tags:
-                tags += [(tenant_id, tag, task_id) for tag in dict.fromkeys(new.tags)]
+                own_tags = sorted(set(new.tags))
+                tags += [(tenant_id, tag, task_id) for tag in own_tags]
+                tags_text = dumps(own_tags)
             if new.depends_on:
-                dependencies += [(tenant_id, parent, task_id) for parent in dict.fromkeys(new.depends_on)]
+                parents = list(dict.fromkeys(new.depends_on))
+                dependencies += [(tenant_id, parent, task_id) for parent in parents]
+                depends_on_text = dumps(parents)
+            input_rows.append(
+                (tenant_id, task_id, new.arguments, new.input_key, new.metadata, tags_text, depends_on_text,
+                 new.idempotency_key, new.request_id)
+            )  # fmt: skip
             if ended:
                 failed.append(row)
             elif status != _BLOCKED:

@@ -32,11 +32,18 @@ class SqlTasks(SqlControl):
         t, i, r = schema.tasks, schema.task_inputs, schema.task_results
         self._view = (
             sa.select(
-                t, i.c.arguments, i.c.input_key, i.c.metadata, i.c.idempotency_key, i.c.request_id,
+                t, i.c.arguments, i.c.input_key, i.c.metadata, i.c.tags, i.c.depends_on,
+                i.c.idempotency_key, i.c.request_id,
                 r.c.result, r.c.result_key, r.c.error,
             )  # fmt: skip
             .join(i, sa.and_(i.c.tenant_id == t.c.tenant_id, i.c.task_id == t.c.id))
             .join(r, sa.and_(r.c.tenant_id == t.c.tenant_id, r.c.task_id == t.c.id), isouter=True)
+        )
+        keys = batch_table(database, {"tenant_id": TEXT, "id": ID})
+        self._endings = database.prepare_rows(
+            sa.select(t.c.tenant_id, t.c.id, t.c.finished_at)
+            .select_from(keys)
+            .join(t, sa.and_(t.c.tenant_id == keys.c.tenant_id, t.c.id == keys.c.id))
         )
         wanted = batch_table(database, {"id": ID})
         self._by_id = self._view.where(
@@ -46,6 +53,10 @@ class SqlTasks(SqlControl):
     def get(self, tenant_id: str, task_ids: Sequence[str]) -> list[StoredTask]:
         batch = batch_text([[task_id] for task_id in task_ids])
         return self._fetch(self._by_id, {"tenant": tenant_id, "batch": batch})
+
+    def final(self, keys: Sequence[TaskKey]) -> dict[TaskKey, bool]:
+        rows = self._database.read_rows(self._endings, batch=batch_text(keys))
+        return {TaskKey(tenant_id, task_id): finished_at is not None for tenant_id, task_id, finished_at in rows}
 
     def list(self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None) -> list[StoredTask]:
         t = schema.tasks
@@ -137,30 +148,7 @@ class SqlTasks(SqlControl):
     def _fetch(self, statement: sa.Select[Any], parameters: dict[str, Any]) -> list[StoredTask]:
         with self._database.read() as connection:
             rows = connection.execute(statement, parameters).all()
-            if not rows:
-                return []
-            keys = batch_text([(row.tenant_id, row.id) for row in rows])
-            tags = self._side_rows(connection, schema.task_tags, "tag", keys)
-            parents = self._side_rows(connection, schema.task_dependencies, "depends_on", keys)
-        return [
-            stored_task(row, tags=tags.get((row.tenant_id, row.id), []), depends_on=parents.get((row.tenant_id, row.id), []))
-            for row in rows
-        ]
-
-    def _side_rows(
-        self, connection: sa.Connection, table: sa.Table, column: str, keys: str
-    ) -> dict[tuple[str, str], list[str]]:
-        """``column`` of every row of ``table`` that belongs to one of ``keys``."""
-        batch = batch_table(self._database, {"tenant_id": TEXT, "task_id": ID})
-        statement = (
-            sa.select(table.c.tenant_id, table.c.task_id, table.c[column])
-            .join(batch, sa.and_(table.c.tenant_id == batch.c.tenant_id, table.c.task_id == batch.c.task_id))
-            .order_by(table.c[column])
-        )
-        found: dict[tuple[str, str], list[str]] = {}
-        for tenant_id, task_id, value in connection.execute(statement, {"batch": keys}):
-            found.setdefault((tenant_id, task_id), []).append(value)
-        return found
+        return [stored_task(row) for row in rows]
 
 
 def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
@@ -189,7 +177,7 @@ def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def stored_task(row: Any, *, tags: Sequence[str], depends_on: Sequence[str]) -> StoredTask:
+def stored_task(row: Any) -> StoredTask:
     args, kwargs = _json(row.arguments, [[], {}])
     task = Task.model_construct(
         task_id=row.id,
@@ -217,9 +205,9 @@ def stored_task(row: Any, *, tags: Sequence[str], depends_on: Sequence[str]) -> 
         duration_ms=row.duration_ms,
         cancel_requested=bool(row.cancel_requested),
         worker_id=row.worker_id,
-        depends_on=list(depends_on),
+        depends_on=_json(row.depends_on, []),
         idempotency_key=row.idempotency_key,
-        tags=list(tags),
+        tags=_json(row.tags, []),
         metadata=_json(row.metadata, {}),
         request_id=row.request_id,
     )

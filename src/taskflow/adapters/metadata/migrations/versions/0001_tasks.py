@@ -74,6 +74,8 @@ def upgrade() -> None:
         _text("arguments", null=True),
         _text("input_key", null=True),
         _text("metadata", null=True),
+        _text("tags", null=True),
+        _text("depends_on", null=True),
         _text("idempotency_key", null=True),
         _text("request_id", null=True),
         sqlite_with_rowid=False,
