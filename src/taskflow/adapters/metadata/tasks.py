@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,14 +46,16 @@ class SqlTasks(SqlControl):
             .select_from(keys)
             .join(t, sa.and_(t.c.tenant_id == keys.c.tenant_id, t.c.id == keys.c.id))
         )
+        self._row = namedtuple("_row", [column.name for column in self._view.selected_columns])  # type: ignore[misc]
         wanted = batch_table(database, {"id": ID})
-        self._by_id = self._view.where(
-            t.c.tenant_id == sa.bindparam("tenant", type_=TEXT), t.c.id.in_(sa.select(wanted.c.id))
+        self._by_id = database.prepare_rows(
+            self._view.where(t.c.tenant_id == sa.bindparam("tenant", type_=TEXT), t.c.id.in_(sa.select(wanted.c.id)))
         )
 
     def get(self, tenant_id: str, task_ids: Sequence[str]) -> list[StoredTask]:
         batch = batch_text([[task_id] for task_id in task_ids])
-        return self._fetch(self._by_id, {"tenant": tenant_id, "batch": batch})
+        rows = self._database.read_rows(self._by_id, tenant=tenant_id, batch=batch)
+        return [stored_task(self._row(*row)) for row in rows]
 
     def final(self, keys: Sequence[TaskKey]) -> dict[TaskKey, bool]:
         rows = self._database.read_rows(self._endings, batch=batch_text(keys))
@@ -68,7 +71,8 @@ class SqlTasks(SqlControl):
             statement = statement.join(
                 tags, sa.and_(tags.c.tenant_id == t.c.tenant_id, tags.c.task_id == t.c.id)
             ).where(tags.c.tag == where.tag)
-        return self._fetch(statement.order_by(t.c.id.desc()).limit(limit), {})
+        with self._database.read() as connection:
+            return [stored_task(row) for row in connection.execute(statement.order_by(t.c.id.desc()).limit(limit))]
 
     def dead_letter_keys(
         self, tenant_id: str, where: TaskFilter, *, task_ids: Sequence[str] | None, limit: int
@@ -144,11 +148,6 @@ class SqlTasks(SqlControl):
             )
             for row in rows
         ]
-
-    def _fetch(self, statement: sa.Select[Any], parameters: dict[str, Any]) -> list[StoredTask]:
-        with self._database.read() as connection:
-            rows = connection.execute(statement, parameters).all()
-        return [stored_task(row) for row in rows]
 
 
 def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
