@@ -1,6 +1,6 @@
 # TaskFlow from a fresh clone: `make run`, `make test`. Needs Python 3.11 or newer; everything else goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench lock clean require-python
+.PHONY: help run test check format bench lock clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -50,17 +50,15 @@ clean: ## Remove caches and the environment; local data in .taskflow stays
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-require-python:
-	@if [ -z '$(PYTHON)' ]; then \
+$(BIN)/python:
+	@python='$(PYTHON)'; \
+	if [ -z "$$python" ]; then \
 		echo 'TaskFlow needs Python 3.11 or newer (Debian, Ubuntu: sudo apt-get install python3 python3-venv)' >&2; \
-		exit 1; fi
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo '$(PYTHON) cannot make virtual environments (Debian, Ubuntu: sudo apt-get install python3-venv)' >&2; \
-		exit 1; }
-
-$(BIN)/python: | require-python
-	@echo 'Creating $(VENV) with $(PYTHON)'
-	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+		exit 1; fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python cannot make virtual environments (Debian, Ubuntu: sudo apt-get install python3-venv)" >&2; \
+		exit 1; fi; \
+	echo "Creating $(VENV) with $$python" && rm -rf $(VENV) && "$$python" -m venv $(VENV)
 
 # What runs needs no development tools: the lock file serves as constraints.
 $(RUN_STAMP): | $(BIN)/python

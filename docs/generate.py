@@ -1,7 +1,8 @@
 """Writes the parts of the documentation that the code already says: `.venv/bin/python docs/generate.py`.
 
 `.env.example` and docs/configuration.md come from the settings, the diagram in docs/state-machine.md from the table of
-transitions. tests/acceptance/docs/test_generated.py fails when one of them is not what this would write.
+transitions, docs/cli.md from the commands. tests/acceptance/docs/test_generated.py fails when one of them is not
+what this would write.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from typer.main import get_command
+
+from taskflow.cli.program import program
 from taskflow.core.task import FINAL, TRANSITIONS, TaskStatus
 from taskflow.settings import Settings
 
@@ -107,6 +111,33 @@ def transition_table() -> str:
     return "\n".join(lines)
 
 
+def commands() -> str:
+    """Every command with its arguments and options."""
+    lines: list[str] = []
+    for path, command in _walk("taskflow", get_command(program)):
+        lines += ["", f"### `{path}`", "", inspect.cleandoc(command.help or "")]
+        rows = [row for parameter in command.params if (row := _parameter(parameter))]
+        if rows:
+            lines += ["", "| | |", "|---|---|", *rows]
+    return "\n".join(lines[1:])
+
+
+def _walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from _walk(f"{path} {name}", sub)
+    if not hasattr(command, "commands"):
+        yield path, command
+
+
+def _parameter(parameter: Any) -> str:
+    meaning = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
+    if parameter.name == "help":
+        return ""
+    if parameter.param_type_name == "argument":
+        return f"| `{parameter.metavar or parameter.name.upper()}` | {meaning} |"
+    return f"| `{', '.join(parameter.opts)}` | {meaning} |"
+
+
 def with_part(text: str, name: str, part: str) -> str:
     """``text`` with what stands between the marks ``name`` and ``end of name`` replaced."""
     start, end = _MARK.format(name), _MARK.format(f"end of {name}")
@@ -121,10 +152,12 @@ def documents() -> dict[Path, str]:
     """What every generated file should contain now."""
     states = ROOT / "docs" / "state-machine.md"
     reference = ROOT / "docs" / "configuration.md"
+    commands_page = ROOT / "docs" / "cli.md"
     drawn = with_part(states.read_text(), "diagram", state_diagram())
     return {
         ROOT / ".env.example": env_example(),
         states: with_part(drawn, "transitions", transition_table()),
+        commands_page: with_part(commands_page.read_text(), "commands", commands()),
         reference: with_part(reference.read_text(), "settings", configuration()),
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from taskflow.settings import Settings
 from tests.support import postgres
 
 _RUN_IS_OURS = pytest.StashKey[bool]()
@@ -14,9 +15,11 @@ _RUN_IS_OURS = pytest.StashKey[bool]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RUN_IS_OURS] = postgres.begin_run()
+    # A developer's settings must not decide whether tests pass: neither those of the environment nor those of .env.
+    Settings.model_config["env_file"] = None
     for name in [name for name in os.environ if name.startswith("TASKFLOW_")]:
         if not name.startswith("TASKFLOW_TEST_"):
-            del os.environ[name]  # a developer's settings must not decide whether tests pass
+            del os.environ[name]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -67,7 +67,7 @@ def email_handler(
             message.add_alternative(html, subtype="html")
         receipt = mail.send(message, sender=sender.addr_spec, recipients=recipients)
         return {
-            "message_id": message["Message-ID"],
+            "message_id": str(message["Message-ID"]),
             "delivered_to": receipt.delivered_to,
             "recipients": [address for address in recipients if address not in receipt.refused],
             "refused": dict(receipt.refused),

@@ -13,6 +13,7 @@ import pytest
 
 from taskflow.adapters.mail.folder import FolderMailSender
 from taskflow.adapters.mail.smtp import SmtpMailSender
+from taskflow.core import jsontext
 from taskflow.core.classification import classify
 from taskflow.core.errors import ConfigurationError, InvalidRequestError
 from taskflow.core.task import ErrorClass
@@ -34,7 +35,13 @@ class NoonClock:
 
 def mailer(mail: MailSender) -> Send:
     handler = email_handler(mail, email_from="TaskFlow <noreply@example.com>", clock=NoonClock())
-    return lambda *args, **kwargs: handler(PlainContext(), *args, **kwargs)
+
+    def send(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        result = handler(PlainContext(), *args, **kwargs)
+        jsontext.check(result)
+        return result
+
+    return send
 
 
 @pytest.fixture

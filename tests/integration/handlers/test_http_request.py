@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from taskflow.adapters.http.sender import VettedHttpSender
+from taskflow.core import jsontext
 from taskflow.core.classification import classify
 from taskflow.core.retry import retry_after_seconds
 from taskflow.core.task import ErrorClass
@@ -27,7 +28,13 @@ JSON = {"Content-Type": "application/json; charset=utf-8"}
 @pytest.fixture
 def request_it() -> Callable[..., dict[str, Any]]:
     handler = http_request_handler(VettedHttpSender(allow_private=True, max_body_bytes=10_000))
-    return lambda *args, **kwargs: handler(PlainContext(), *args, **kwargs)
+
+    def request(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        result = handler(PlainContext(), *args, **kwargs)
+        jsontext.check(result)
+        return result
+
+    return request
 
 
 Request = Callable[..., dict[str, Any]]

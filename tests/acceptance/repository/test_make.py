@@ -1,0 +1,95 @@
+"""`make run` of a fresh clone serves the sample tasks, twice. (That `make test` works, whoever reads this has seen.)"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.server import ROOT, serving
+
+CLONED = (
+    "Makefile",
+    "pyproject.toml",
+    "requirements.lock",
+    "README.md",
+    "LICENSE",
+    "src",
+    "examples",
+)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The files of a clone, with this environment as its .venv: installing takes a network and a minute."""
+    directory = tmp_path / "clone"
+    directory.mkdir()
+    for name in CLONED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, directory / name)
+    environment = directory / ".venv"
+    environment.mkdir()
+    (environment / "bin").symlink_to(Path(sys.executable).parent)
+    stamp = make(directory, "--eval=show: ; @echo $(RUN_STAMP)", "show").stdout.strip()
+    (directory / stamp).touch()
+    return directory
+
+
+def make(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", *arguments], cwd=directory, capture_output=True, text=True, check=True, timeout=60
+    )
+
+
+def test_make_run_serves_the_sample_tasks_and_does_so_again(clone: Path, tmp_path: Path) -> None:
+    body = {
+        "func_name": "send_email",
+        "args": ["ann@example.com"],
+        "kwargs": {"subject": "Hi"},
+        "priority": 1,
+    }
+    for _ in range(2):
+        with (
+            serving(tmp_path, command=("make", "run"), cwd=clone) as server,
+            httpx.Client(base_url=server.url, timeout=30) as client,
+        ):
+            answer = client.post("/api/v1/tasks", json=body)
+            assert answer.status_code == 202, answer.text
+            task = client.get(answer.headers["Location"], params={"wait": 20}).json()
+            assert (task["status"], task["priority"]) == ("completed", 1)
+            assert task["result"] == "sent 'Hi' to ann@example.com (0 characters)"
+        assert "Installing" not in server.log.read_text()
+
+
+def test_a_changed_lock_file_means_installing_again(clone: Path) -> None:
+    show = ("--eval=show: ; @echo $(RUN_STAMP) $(DEV_STAMP)", "show")
+    before = make(clone, *show).stdout
+    with (clone / "requirements.lock").open("a") as lock:
+        lock.write("another==1.0\n")
+    assert make(clone, *show).stdout != before
+
+
+def test_make_without_a_target_lists_what_there_is(clone: Path) -> None:
+    listed = [line.split()[1] for line in make(clone).stdout.splitlines()]
+    assert {"run", "test", "check", "bench", "lock", "clean", "help"} <= set(listed)
+
+
+def test_a_machine_without_a_usable_python_is_told_what_to_install(clone: Path) -> None:
+    (clone / ".venv" / "bin").unlink()
+    done = subprocess.run(
+        ["make", "PYTHON=", "run"],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "apt-get install python3 python3-venv" in done.stderr
