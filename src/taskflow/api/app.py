@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from taskflow import __version__
-from taskflow.api.body import JSONRoute
+from taskflow.api.body import HotRoute
 from taskflow.api.dependencies import Instance, LocalWorker
 from taskflow.api.errors import add_handlers
 from taskflow.api.middleware import BodyLimit, CatchErrors, RequestLog
@@ -30,32 +30,41 @@ def create_app(runtime: Runtime, *, worker: LocalWorker | None = None) -> FastAP
         title="TaskFlow",
         version=__version__,
         description=_DESCRIPTION,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         docs_url=None,
         redoc_url=None,
         middleware=_middleware(instance),
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.instance = instance
     add_handlers(app)
-    add_document(app)
-    add_pages(app)
-    for subject in (
+    for router in (
         tasks.router,
+        _twins(),
         batch.router,
         dead_letters.router,
         handlers.router,
         metrics.router,
+        metrics.plain,
+        health.router,
     ):
-        app.include_router(subject, prefix="/api/v1", tags=["TaskFlow"])
-    app.include_router(_twins(), tags=["Short paths"])
-    app.include_router(metrics.plain, tags=["Operation"])
-    app.include_router(health.router, tags=["Operation"])
+        app.router.routes.extend(router.routes)
+    add_document(app)
+    add_pages(app)
     return app
 
 
 def _twins() -> APIRouter:
     """Two routes under their first, unversioned paths."""
-    router = APIRouter(route_class=JSONRoute)
-    router.post("/tasks", name="submit_task_short", **tasks.SUBMIT)(tasks.submit_task)
+    router = APIRouter(tags=["Short paths"])
+    router.add_api_route(
+        "/tasks",
+        tasks.submit_task,
+        methods=["POST"],
+        name="submit_task_short",
+        route_class_override=HotRoute,
+        **tasks.SUBMIT,
+    )
     router.get("/tasks/{task_id}", name="get_task_short", **tasks.GET)(tasks.get_task)
     return router
 

@@ -149,7 +149,16 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
     )
     _, title = _lookup(code)
     problem = _members(code, exc.status_code, title, str(exc.detail), ())
-    return _respond(request.scope, problem, dict(exc.headers or {}))
+    headers = dict(exc.headers or {})
+    if exc.status_code == 405:
+        headers["Allow"] = _methods(request) or headers.get("Allow", "")
+    return _respond(request.scope, problem, headers)
+
+
+def _methods(request: Request) -> str:
+    """All methods of the path. Starlette names those of the first route with it only."""
+    template = getattr(request.scope.get("route"), "path", None)
+    return ", ".join(sorted(request.app.openapi()["paths"].get(template, ()))).upper()
 
 
 def invalid_request(errors: Sequence[Mapping[str, Any]]) -> InvalidRequestError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from taskflow.api.fields import Key, Moment, Name, Priority, Tag, TaskId, to_microseconds
 from taskflow.core.errors import InvalidRequestError
@@ -39,7 +40,7 @@ def _with_aliases(schema: dict[str, Any]) -> None:
         "title": "payload",
         "description": "Same as `kwargs`",
     }
-    schema["required"] = [name for name in schema.get("required", []) if name != "task"]
+    schema.pop("required")
     schema["oneOf"] = [{"required": [name]} for name in ("task", "func_name", "task_type")]
     schema["not"] = {"required": ["kwargs", "payload"]}
 
@@ -167,7 +168,9 @@ class SelectDeadLetters(BaseModel):
     def _selects(self) -> Self:
         by_filter = self.task is not None or self.fingerprint is not None or self.all
         if bool(self.task_ids) == by_filter:
-            raise ValueError("select either by task_ids, or by task and fingerprint, or all")
+            raise PydanticCustomError(
+                "selection", "select either by task_ids, or by task and fingerprint, or all"
+            )
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Generic, Self, TypeVar
@@ -91,7 +92,7 @@ class HandlerView(BaseModel):
         declared = handler.declared
         return cls(
             task=handler.name,
-            description=handler.function.__doc__,
+            description=inspect.getdoc(handler.function),
             priority=int(declared.priority),
             max_retries=declared.max_retries,
             timeout=declared.timeout_seconds,

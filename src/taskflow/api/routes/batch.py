@@ -13,13 +13,14 @@ from taskflow.api.body import JSONRoute
 from taskflow.api.dependencies import RuntimeParts, Tenant, request_id_of
 from taskflow.api.errors import problem_of
 from taskflow.api.openapi import with_body
+from taskflow.api.routes import PREFIX
 from taskflow.api.routes.tasks import refusal
 from taskflow.api.schemas import SubmitBatch, SubmitTask
 from taskflow.api.views import BatchAnswer, accepted, json_response
 from taskflow.core.errors import InvalidRequestError, TaskFlowError
 from taskflow.core.submission import Accepted, Submission
 
-router = APIRouter(route_class=JSONRoute)
+router = APIRouter(prefix=PREFIX, route_class=JSONRoute, tags=["Tasks"])
 
 
 @router.post("/tasks/batch", status_code=202, response_model=BatchAnswer, responses=with_body(503))

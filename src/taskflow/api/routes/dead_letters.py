@@ -11,11 +11,12 @@ from taskflow.api import examples
 from taskflow.api.body import JSONRoute
 from taskflow.api.dependencies import RuntimeParts, Tenant
 from taskflow.api.openapi import problems, with_body
+from taskflow.api.routes import PREFIX
 from taskflow.api.schemas import DeadLetterQuery, RedriveDeadLetters, SelectDeadLetters
 from taskflow.api.views import Discarded, FailureGroupView, Page, Redriven, page_response
 from taskflow.core.task import Task
 
-router = APIRouter(prefix="/dead-letters", route_class=JSONRoute)
+router = APIRouter(prefix=f"{PREFIX}/dead-letters", route_class=JSONRoute, tags=["Dead letters"])
 
 
 @router.get("", response_model=Page[Task], responses=problems(422, 503))

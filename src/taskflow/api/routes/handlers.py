@@ -6,9 +6,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from taskflow.api.dependencies import RuntimeParts
+from taskflow.api.routes import PREFIX
 from taskflow.api.views import HandlerView, Page, page_response
 
-router = APIRouter()
+router = APIRouter(prefix=PREFIX, tags=["Tasks"])
 
 
 @router.get("/handlers", response_model=Page[HandlerView])

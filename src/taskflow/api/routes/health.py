@@ -11,7 +11,7 @@ from taskflow.api.openapi import problems
 from taskflow.api.views import Health, Readiness
 from taskflow.core.errors import TaskFlowError
 
-router = APIRouter(prefix="/health")
+router = APIRouter(prefix="/health", tags=["Operation"])
 
 
 @router.get("", responses=problems(503))

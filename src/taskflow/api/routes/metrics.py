@@ -8,10 +8,13 @@ from starlette.responses import Response
 
 from taskflow.api.dependencies import RuntimeParts, Tenant, ThisInstance
 from taskflow.api.openapi import problems
+from taskflow.api.routes import PREFIX
 from taskflow.api.views import Metrics, Page, Stats, WorkerView, json_response, page_response
 
-router = APIRouter()
-plain = APIRouter()  # without the version: paths that others expect where they are
+router = APIRouter(prefix=PREFIX, tags=["Operation"])
+plain = APIRouter(
+    tags=["Operation"]
+)  # without the version: paths that others expect where they are
 
 _TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 
