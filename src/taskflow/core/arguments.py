@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NotRequired, Required, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 from typing_extensions import TypedDict
 
 from taskflow.core import jsontext
@@ -68,16 +70,24 @@ class Signature:
 
     def to_json(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """The validated arguments as they are stored: ``[[positional], {by name}]``, split as they were given."""
-        named = self._adapter.dump_python(self.validate(args, kwargs), mode="json", warnings=False)
+        validated = self.validate(args, kwargs)
+        try:
+            named = self._adapter.dump_python(validated, mode="json", warnings=False)
+        except PydanticSerializationError as exc:
+            raise InvalidArgumentsError(f"arguments: {exc}", fields=[{"field": "", "message": str(exc)}]) from None
         positional: list[Any] = []
         if args:
             positional = [named.pop(name) for name in self._positional[: len(args)]]
             if self._var_positional is not None:
                 positional += named.pop(self._var_positional, ())
         try:
-            return jsontext.checked_dumps([positional, named])
+            text = jsontext.checked_dumps([positional, named])
         except InvalidJSONError as exc:
             raise InvalidArgumentsError(f"arguments: {exc.detail}", fields=exc.fields) from None
+        if "null" in text:
+            # Where the annotation is `Any`, Pydantic writes NaN and infinity as null, whatever its configuration says.
+            _refuse_non_finite(validated, "")
+        return text
 
     def call_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Stored arguments, validated and converted again, as ``(args, kwargs)`` for the call itself."""
@@ -125,6 +135,20 @@ class Signature:
                     message = error["msg"]
             fields.append({"field": field, "message": message})
         return fields
+
+
+def _refuse_non_finite(value: Any, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        what = "NaN or infinity, which JSON does not have"
+        raise InvalidArgumentsError(
+            f"arguments: {path} is or contains {what}", fields=[{"field": path, "message": what}]
+        )
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_non_finite(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, item in enumerate(value):
+            _refuse_non_finite(item, f"{path}[{index}]")
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
