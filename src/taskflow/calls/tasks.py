@@ -158,13 +158,10 @@ def _name(task: str | Handler[..., Any]) -> str:
 def _submission(item: Submission | Call, index: int) -> Submission:
     if isinstance(item, Submission):
         return item
-    try:
-        task, args, kwargs = item
-    except (TypeError, ValueError):
-        raise InvalidRequestError(
-            f"item {index} is neither a Submission nor (task, args, kwargs)"
-        ) from None
-    return Submission(_name(task), args, kwargs, NO_OPTIONS)
+    match item:
+        case (task, list() | tuple() as args, Mapping() as kwargs):
+            return Submission(_name(task), args, kwargs, NO_OPTIONS)
+    raise InvalidRequestError(f"item {index} is neither a Submission nor (task, args, kwargs)")
 
 
 def _raise_first_error(answers: Answers, *, since: int) -> None:

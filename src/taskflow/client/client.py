@@ -14,7 +14,7 @@ from taskflow.calls.views import HandlerInfo, TaskPage, TaskQuery
 from taskflow.client import wire
 from taskflow.client.problems import error_of_problem
 from taskflow.client.transport import Transport
-from taskflow.core.errors import TaskNotFoundError
+from taskflow.core.errors import InvalidArgumentsError, TaskFlowError, TaskNotFoundError
 from taskflow.core.ids import is_uuid
 from taskflow.core.submission import Submission
 from taskflow.core.task import Task
@@ -62,12 +62,22 @@ class Client(TaskCalls):
         return self._handle(submission, self._send("/api/v1/tasks", wire.body_of(submission)))
 
     def submit_batch(self, submissions: Sequence[Submission]) -> Answers:
-        body = {"tasks": [wire.body_of(submission) for submission in submissions]}
-        items = wire.items_of(self._send("/api/v1/tasks/batch", body))
-        return [
-            self._handle(submission, item) if "task_id" in item else error_of_problem(item)
-            for submission, item in zip(submissions, items, strict=True)
-        ]
+        answers: dict[int, TaskHandle | TaskFlowError] = {}
+        bodies: dict[int, dict[str, Any]] = {}
+        for index, submission in enumerate(submissions):
+            try:
+                bodies[index] = wire.body_of(submission)
+            except InvalidArgumentsError as exc:
+                answers[index] = exc
+        if bodies:
+            sent = self._send("/api/v1/tasks/batch", {"tasks": list(bodies.values())})
+            for index, item in zip(bodies, wire.items_of(sent), strict=True):
+                answers[index] = (
+                    self._handle(submissions[index], item)
+                    if "task_id" in item
+                    else error_of_problem(item)
+                )
+        return [answers[index] for index in range(len(submissions))]
 
     def get(self, task_id: str) -> Task:
         return wire.task_of(self._get(_path(task_id)))
