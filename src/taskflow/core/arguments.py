@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NotRequired, Required, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 from typing_extensions import TypedDict
 
 from taskflow.core import jsontext
@@ -73,7 +72,7 @@ class Signature:
         validated = self.validate(args, kwargs)
         try:
             named = self._adapter.dump_python(validated, mode="json", warnings=False)
-        except PydanticSerializationError as exc:
+        except ValueError as exc:  # PydanticSerializationError, of a package that core does not import
             raise InvalidArgumentsError(f"arguments: {exc}", fields=[{"field": "", "message": str(exc)}]) from None
         positional: list[Any] = []
         if args:
