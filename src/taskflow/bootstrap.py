@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from taskflow.core.ids import UUID7
-from taskflow.core.registry import Registry, registry as default_registry
+from taskflow.core.registry import Registry
+from taskflow.core.registry import registry as default_registry
 from taskflow.core.retry import RetryPolicy
 from taskflow.ports.clock import Clock
 from taskflow.ports.http import HttpSender
@@ -121,14 +122,17 @@ def build(
     from taskflow.adapters.metadata.submissions import SqlSubmissions
     from taskflow.adapters.metadata.tasks import SqlTasks
     from taskflow.adapters.metadata.workers import SqlWorkers
-
     from taskflow.handlers import register_builtin_handlers
 
     clock = clock or build_clock()
     http = build_http_sender(settings)
     registry = Registry(parent=registry)
     register_builtin_handlers(
-        registry, http=http, mail=build_mail_sender(settings), email_from=settings.email_from, clock=clock
+        registry,
+        http=http,
+        mail=build_mail_sender(settings),
+        email_from=settings.email_from,
+        clock=clock,
     )
     rng = rng or random.Random()
     works = settings.num_workers > 0 if with_worker is None else with_worker
@@ -139,7 +143,9 @@ def build(
     dependents = Dependents(database, journal)
     stores = Stores(
         submissions=SqlSubmissions(database, journal),
-        execution=SqlExecution(database, journal, dependents, lambda: secrets.randbits(_TOKEN_BITS)),
+        execution=SqlExecution(
+            database, journal, dependents, lambda: secrets.randbits(_TOKEN_BITS)
+        ),
         outbox=SqlOutbox(database, journal),
         tasks=SqlTasks(database, journal, dependents),
         workers=SqlWorkers(database),
@@ -154,11 +160,15 @@ def build(
         liveness.hold(worker_id)
     counters, completions = Counters(), Completions()
     payloads = Payloads(
-        payload_store, inline_bytes=settings.inline_payload_bytes, max_bytes=settings.max_payload_bytes
+        payload_store,
+        inline_bytes=settings.inline_payload_bytes,
+        max_bytes=settings.max_payload_bytes,
     )
     sending = Sending(queue, stores.outbox)
     conclusion = Conclusion(stores.execution, queue, sending, completions)
-    policy = RetryPolicy(base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds)
+    policy = RetryPolicy(
+        base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds
+    )
     tasks = Tasks(stores.tasks, payloads=payloads, sending=sending, completions=completions)
     relay = Relay(stores.outbox, queue)
     return Runtime(
@@ -217,7 +227,9 @@ def build(
             max_crashes=settings.max_crashes,
             default_policy=policy,
         ),
-        retention=Retention(stores.tasks, payloads, now_us=database.now, keep_days=settings.retention_days),
+        retention=Retention(
+            stores.tasks, payloads, now_us=database.now, keep_days=settings.retention_days
+        ),
         insights=Insights(stores.insights, workers=stores.workers, queue=queue, counters=counters),
         database=database,
     )
@@ -235,7 +247,9 @@ def build_database(settings: Settings, clock: Clock) -> Database:
     from taskflow.adapters.metadata.migrate import migrate
 
     database = Database(
-        settings.resolved_database_url, clock=clock, busy_timeout_seconds=settings.database_busy_timeout_seconds
+        settings.resolved_database_url,
+        clock=clock,
+        busy_timeout_seconds=settings.database_busy_timeout_seconds,
     )
     try:
         migrate(database)

@@ -23,71 +23,148 @@ class Settings(BaseSettings):
     """Settings of one process. Keyword arguments win over the environment, that over the `.env` file."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TASKFLOW_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_prefix="TASKFLOW_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
     )
 
     # Where things are kept
-    home: Path = Field(Path(".taskflow"), description="Directory of local data: store, payloads, mailbox")
-    database_url: str = Field("", description="sqlite:///… or postgresql://…; empty: taskflow.db in the home")
+    home: Path = Field(
+        Path(".taskflow"), description="Directory of local data: store, payloads, mailbox"
+    )
+    database_url: str = Field(
+        "", description="sqlite:///… or postgresql://…; empty: taskflow.db in the home"
+    )
     queue_backend: Literal["local"] = Field("local", description="The task queue")
-    payload_backend: Literal["files"] = Field("files", description="Where payloads over the inline limit go")
-    tasks: Names = Field((), description="Modules that register tasks, comma-separated, imported at start")
+    payload_backend: Literal["files"] = Field(
+        "files", description="Where payloads over the inline limit go"
+    )
+    tasks: Names = Field(
+        (), description="Modules that register tasks, comma-separated, imported at start"
+    )
     database_busy_timeout_seconds: float = Field(
-        5.0, ge=0, description="How long to wait for another process that holds the SQLite write lock"
+        5.0,
+        ge=0,
+        description="How long to wait for another process that holds the SQLite write lock",
     )
 
     # HTTP
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0: any free one")
-    url: str = Field("", description="Server that the command line talks to; empty: http://host:port")
-    cors_origins: Names = Field((), description="Origins browsers may call the API from, comma-separated; *: all")
+    url: str = Field(
+        "", description="Server that the command line talks to; empty: http://host:port"
+    )
+    cors_origins: Names = Field(
+        (), description="Origins browsers may call the API from, comma-separated; *: all"
+    )
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body")
-    max_batch_size: int = Field(1_000, ge=1, le=10_000, description="Most submissions in one batch request")
+    max_batch_size: int = Field(
+        1_000, ge=1, le=10_000, description="Most submissions in one batch request"
+    )
     max_wait_seconds: float = Field(30.0, ge=0, description="Longest ?wait= of GET /tasks/{id}")
 
     # Tasks
-    max_queue_size: int = Field(0, ge=0, description="Most tasks that may wait (not final, not running); 0: no limit")
-    max_payload_bytes: int = Field(2**20, ge=1024, description="Largest arguments, result or metadata of one task")
-    inline_payload_bytes: int = Field(65_536, ge=0, description="Payloads above this go to the payload store")
+    max_queue_size: int = Field(
+        0, ge=0, description="Most tasks that may wait (not final, not running); 0: no limit"
+    )
+    max_payload_bytes: int = Field(
+        2**20, ge=1024, description="Largest arguments, result or metadata of one task"
+    )
+    inline_payload_bytes: int = Field(
+        65_536, ge=0, description="Payloads above this go to the payload store"
+    )
     default_max_retries: int = Field(3, ge=0, description="Retries of a task that names none")
-    default_timeout: float = Field(300.0, gt=0, description="Seconds an attempt may run, if the task names none")
-    retry_base_seconds: float = Field(1.0, ge=0, description="Backoff before the first retry, at most")
+    default_timeout: float = Field(
+        300.0, gt=0, description="Seconds an attempt may run, if the task names none"
+    )
+    retry_base_seconds: float = Field(
+        1.0, ge=0, description="Backoff before the first retry, at most"
+    )
     retry_cap_seconds: float = Field(900.0, ge=0, description="Longest backoff")
-    max_crashes: int = Field(5, ge=1, description="Worker deaths after which a task is dead-lettered")
+    max_crashes: int = Field(
+        5, ge=1, description="Worker deaths after which a task is dead-lettered"
+    )
     retention_days: float = Field(30.0, ge=0, description="Days a final task is kept; 0: for ever")
 
     # Workers
-    num_workers: int = Field(4, ge=0, le=1_000, description="Attempts that may run at once; 0: no worker here")
-    worker_priorities: Names = Field((), description="Serve only these priorities, comma-separated; empty: all")
-    worker_tasks: Names = Field((), description="Serve only these tasks, comma-separated; empty: all")
-    worker_resources: Names = Field((), description="What tasks may ask for, e.g. gpu=1,memory_mb=2048")
-    lease_seconds: float = Field(30.0, ge=1, description="A silent worker's tasks are taken over after this")
-    cancel_grace_seconds: float = Field(5.0, ge=0, description="From the cancellation of a running task to its interruption")
-    abandon_grace_seconds: float = Field(1.0, ge=0, description="From the interruption of a thread to giving it up")
-    shutdown_grace_seconds: float = Field(30.0, ge=0, description="How long a stopping worker lets attempts finish")
-    process_memory_bytes: int = Field(2**30, ge=0, description="Memory of a child process (executor=process); 0: no limit")
-    breaker_failures: int = Field(5, ge=1, description="Failures in a row that open a circuit breaker")
-    breaker_open_seconds: float = Field(30.0, gt=0, description="How long an open circuit waits before it lets one through")
+    num_workers: int = Field(
+        4, ge=0, le=1_000, description="Attempts that may run at once; 0: no worker here"
+    )
+    worker_priorities: Names = Field(
+        (), description="Serve only these priorities, comma-separated; empty: all"
+    )
+    worker_tasks: Names = Field(
+        (), description="Serve only these tasks, comma-separated; empty: all"
+    )
+    worker_resources: Names = Field(
+        (), description="What tasks may ask for, e.g. gpu=1,memory_mb=2048"
+    )
+    lease_seconds: float = Field(
+        30.0, ge=1, description="A silent worker's tasks are taken over after this"
+    )
+    cancel_grace_seconds: float = Field(
+        5.0, ge=0, description="From the cancellation of a running task to its interruption"
+    )
+    abandon_grace_seconds: float = Field(
+        1.0, ge=0, description="From the interruption of a thread to giving it up"
+    )
+    shutdown_grace_seconds: float = Field(
+        30.0, ge=0, description="How long a stopping worker lets attempts finish"
+    )
+    process_memory_bytes: int = Field(
+        2**30, ge=0, description="Memory of a child process (executor=process); 0: no limit"
+    )
+    breaker_failures: int = Field(
+        5, ge=1, description="Failures in a row that open a circuit breaker"
+    )
+    breaker_open_seconds: float = Field(
+        30.0, gt=0, description="How long an open circuit waits before it lets one through"
+    )
     starvation_every: int = Field(
-        32, ge=2, description="One in this many deliveries goes to a lower priority that waits while higher ones do"
+        32,
+        ge=2,
+        description="One in this many deliveries goes to a lower priority that waits while higher ones do",
     )
 
     # Built-in handlers
-    http_allow_private: bool = Field(False, description="Let http_request reach private and loopback addresses")
-    http_max_response_bytes: int = Field(
-        2**19, ge=1, description="Most of an answer that http_request reads; less than max_payload_bytes, it is a result"
+    http_allow_private: bool = Field(
+        False, description="Let http_request reach private and loopback addresses"
     )
-    smtp_url: str = Field("", description="smtp://user:password@host:587; empty: mail goes into the home's mailbox")
+    http_max_response_bytes: int = Field(
+        2**19,
+        ge=1,
+        description="Most of an answer that http_request reads; less than max_payload_bytes, it is a result",
+    )
+    smtp_url: str = Field(
+        "", description="smtp://user:password@host:587; empty: mail goes into the home's mailbox"
+    )
     email_from: str = Field("taskflow@localhost", description="Sender of mail by the email handler")
 
     # Logs
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else JSON"
+    )
 
-    @field_validator("tasks", "cors_origins", "worker_priorities", "worker_tasks", "worker_resources", mode="before")
+    @field_validator(
+        "tasks",
+        "cors_origins",
+        "worker_priorities",
+        "worker_tasks",
+        "worker_resources",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @property
     def resolved_database_url(self) -> str:
@@ -95,7 +172,10 @@ class Settings(BaseSettings):
 
     @property
     def resolved_url(self) -> str:
-        return self.url or f"http://{'127.0.0.1' if self.host in ('0.0.0.0', '') else self.host}:{self.port}"
+        return (
+            self.url
+            or f"http://{'127.0.0.1' if self.host in ('0.0.0.0', '') else self.host}:{self.port}"
+        )
 
     @property
     def priorities(self) -> frozenset[int] | None:
@@ -127,7 +207,10 @@ def load(**values: Any) -> Settings:
         return Settings(**values)
     except ValidationError as exc:
         fields = [
-            {"field": f"TASKFLOW_{str(error['loc'][0]).upper()}" if error["loc"] else "", "message": error["msg"]}
+            {
+                "field": f"TASKFLOW_{str(error['loc'][0]).upper()}" if error["loc"] else "",
+                "message": error["msg"],
+            }
             for error in exc.errors(include_url=False, include_input=False)
         ]
         summary = "; ".join(f"{field['field']}: {field['message']}" for field in fields)

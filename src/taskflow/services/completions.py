@@ -36,7 +36,9 @@ class Completions:
         if not self._callbacks:
             return
         with self._lock:
-            called = [(key, callbacks) for key in keys if (callbacks := self._callbacks.pop(key, None))]
+            called = [
+                (key, callbacks) for key in keys if (callbacks := self._callbacks.pop(key, None))
+            ]
         for key, callbacks in called:
             for callback in callbacks:
                 callback(key)

@@ -13,7 +13,9 @@ from taskflow.services.sending import Sending
 class Conclusion:
     """Used by workers for what they ran and by recovery for what dead workers left."""
 
-    def __init__(self, store: ExecutionStore, queue: TaskQueue, sending: Sending, completions: Completions) -> None:
+    def __init__(
+        self, store: ExecutionStore, queue: TaskQueue, sending: Sending, completions: Completions
+    ) -> None:
         self._store = store
         self._queue = queue
         self._sending = sending

@@ -10,7 +10,25 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 # Latency buckets in seconds: half a millisecond (an idle embedded system) to five minutes.
-_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_BUCKETS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+    300,
+)
 _SAMPLES = 4_096
 
 
@@ -65,18 +83,38 @@ class Counters:
         self.run_ms = Latencies()
         self.wait_ms = Latencies()
         self._submitted = self._counter("taskflow_tasks_submitted", "Accepted submissions", "task")
-        self._rejected = self._counter("taskflow_submissions_rejected", "Refused submissions", "reason")
-        self._replayed = self._counter("taskflow_submissions_replayed", "Answered from an idempotency key")
+        self._rejected = self._counter(
+            "taskflow_submissions_rejected", "Refused submissions", "reason"
+        )
+        self._replayed = self._counter(
+            "taskflow_submissions_replayed", "Answered from an idempotency key"
+        )
         self._started = self._counter("taskflow_attempts_started", "Attempts started", "task")
-        self._finished = self._counter("taskflow_attempts_finished", "Attempts ended", "task", "outcome")
-        self._fenced = self._counter("taskflow_outcomes_fenced", "Outcomes not written: the lease had been lost")
-        self._recovered = self._counter("taskflow_tasks_recovered", "Tasks taken over from dead workers")
-        self._abandoned = self._counter("taskflow_threads_abandoned", "Threads given up, blocked beyond a timeout")
+        self._finished = self._counter(
+            "taskflow_attempts_finished", "Attempts ended", "task", "outcome"
+        )
+        self._fenced = self._counter(
+            "taskflow_outcomes_fenced", "Outcomes not written: the lease had been lost"
+        )
+        self._recovered = self._counter(
+            "taskflow_tasks_recovered", "Tasks taken over from dead workers"
+        )
+        self._abandoned = self._counter(
+            "taskflow_threads_abandoned", "Threads given up, blocked beyond a timeout"
+        )
         self._run = Histogram(
-            "taskflow_task_run_seconds", "Run time of attempts", ["task"], registry=self.registry, buckets=_BUCKETS
+            "taskflow_task_run_seconds",
+            "Run time of attempts",
+            ["task"],
+            registry=self.registry,
+            buckets=_BUCKETS,
         )
         self._wait = Histogram(
-            "taskflow_task_wait_seconds", "From due to started", ["task"], registry=self.registry, buckets=_BUCKETS
+            "taskflow_task_wait_seconds",
+            "From due to started",
+            ["task"],
+            registry=self.registry,
+            buckets=_BUCKETS,
         )
 
     def submitted(self, by_task: Mapping[str, int]) -> None:
@@ -103,7 +141,9 @@ class Counters:
             self.wait_ms.add(waits)
             self._add("dequeued", len(waits))
 
-    def finished(self, runs_ms: Mapping[tuple[str, str], list[float]], error_classes: Mapping[str, int]) -> None:
+    def finished(
+        self, runs_ms: Mapping[tuple[str, str], list[float]], error_classes: Mapping[str, int]
+    ) -> None:
         """Attempts ended, with their run times, by task and outcome (a task status)."""
         for (task, outcome), runs in runs_ms.items():
             self._finished.labels(task, outcome).inc(len(runs))

@@ -55,13 +55,16 @@ class DeadLetters:
         """
         if rate_per_second is not None and rate_per_second <= 0:
             raise InvalidRequestError(
-                "rate_per_second must be above 0", fields=[{"field": "rate_per_second", "message": "must be above 0"}]
+                "rate_per_second must be above 0",
+                fields=[{"field": "rate_per_second", "message": "must be above 0"}],
             )
         keys = self._choose(tenant_id, task_ids, task, fingerprint, limit)
         count = 0
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
-            delays = [(start + i) / rate_per_second if rate_per_second else 0.0 for i in range(len(chunk))]
+            delays = [
+                (start + i) / rate_per_second if rate_per_second else 0.0 for i in range(len(chunk))
+            ]
             result = self._store.redrive(
                 chunk,
                 delay_seconds=delays,
@@ -69,7 +72,9 @@ class DeadLetters:
                 outbox=self._sending.needs_rows,
             )
             self._sending.send(result.to_send)
-            count += sum(status is not None and status.is_final for status in result.before.values())
+            count += sum(
+                status is not None and status.is_final for status in result.before.values()
+            )
         return count
 
     def discard(
@@ -83,13 +88,22 @@ class DeadLetters:
     ) -> int:
         """Put dead letters away: they stay failed, but leave the list. Returns how many."""
         keys = self._choose(tenant_id, task_ids, task, fingerprint, limit)
-        return sum(len(self._store.discard(keys[i : i + _CHUNK])) for i in range(0, len(keys), _CHUNK))
+        return sum(
+            len(self._store.discard(keys[i : i + _CHUNK])) for i in range(0, len(keys), _CHUNK)
+        )
 
     def _choose(
-        self, tenant_id: str, task_ids: Sequence[str], task: str | None, fingerprint: str | None, limit: int
+        self,
+        tenant_id: str,
+        task_ids: Sequence[str],
+        task: str | None,
+        fingerprint: str | None,
+        limit: int,
     ) -> list[TaskKey]:
         where = TaskFilter(task=task, fingerprint=fingerprint, dead_letters=True)
         if task_ids:
             wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_uuid(task_id)]
-            return self._store.dead_letter_keys(tenant_id, where, task_ids=wanted, limit=len(wanted))
+            return self._store.dead_letter_keys(
+                tenant_id, where, task_ids=wanted, limit=len(wanted)
+            )
         return self._store.dead_letter_keys(tenant_id, where, task_ids=None, limit=limit)

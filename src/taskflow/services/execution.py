@@ -14,12 +14,24 @@ from pydantic import BaseModel
 from taskflow import logs
 from taskflow.core import jsontext
 from taskflow.core.classification import describe, fingerprint, judge
-from taskflow.core.errors import InvalidJSONError, InvalidResultError, PayloadTooLargeError, UnknownTaskError
+from taskflow.core.errors import (
+    InvalidJSONError,
+    InvalidResultError,
+    PayloadTooLargeError,
+    UnknownTaskError,
+)
 from taskflow.core.registry import Handler, Registry
 from taskflow.core.retry import RetryPolicy
 from taskflow.core.task import ErrorClass, TaskStatus
 from taskflow.ports.clock import Clock
-from taskflow.ports.metadata import ClaimedTask, ExecutionStore, HeartbeatResult, Lease, Outcome, TaskKey
+from taskflow.ports.metadata import (
+    ClaimedTask,
+    ExecutionStore,
+    HeartbeatResult,
+    Lease,
+    Outcome,
+    TaskKey,
+)
 from taskflow.ports.queue import Delivery, TaskQueue
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
@@ -74,8 +86,12 @@ class Execution:
 
         Raises StoreUnavailableError; the messages come back after their visibility timeout, or nack them.
         """
-        by_key = {TaskKey(delivery.tenant_id, delivery.task_id): delivery for delivery in deliveries}
-        result = self._store.claim(list(by_key), worker_id=self.worker_id, lease_seconds=self._lease_seconds)
+        by_key = {
+            TaskKey(delivery.tenant_id, delivery.task_id): delivery for delivery in deliveries
+        }
+        result = self._store.claim(
+            list(by_key), worker_id=self.worker_id, lease_seconds=self._lease_seconds
+        )
         gone = [by_key[u.key].receipt for u in result.unclaimed if u.retry_in_seconds is None]
         if len(by_key) < len(deliveries):
             kept = {delivery.receipt for delivery in by_key.values()}
@@ -84,7 +100,9 @@ class Execution:
             self._queue.ack(gone)
         for key, seconds in result.unclaimed:
             if seconds is not None:
-                self._queue.nack([by_key[key].receipt], delay_seconds=min(seconds, self._queue.max_delay_seconds))
+                self._queue.nack(
+                    [by_key[key].receipt], delay_seconds=min(seconds, self._queue.max_delay_seconds)
+                )
         waits: dict[str, list[float]] = {}
         attempts = []
         for task in result.tasks:
@@ -123,18 +141,31 @@ class Execution:
                     task.tenant_id, "result", task.task_id, jsontext.checked_dumps(value)
                 )
             except InvalidJSONError as exc:
-                return self.failed(attempt, InvalidResultError(f"the result: {exc.detail}"), duration_ms)
+                return self.failed(
+                    attempt, InvalidResultError(f"the result: {exc.detail}"), duration_ms
+                )
             except PayloadTooLargeError as exc:
                 return self.failed(attempt, exc, duration_ms)
             result, result_key = stored.text, stored.key  # type: ignore[assignment] # one of them is None
         return Outcome(
-            task.tenant_id, task.task_id, task.lease_token, TaskStatus.COMPLETED, task.attempt, duration_ms, result, result_key
+            task.tenant_id,
+            task.task_id,
+            task.lease_token,
+            TaskStatus.COMPLETED,
+            task.attempt,
+            duration_ms,
+            result,
+            result_key,
         )
 
     def failed(self, attempt: Attempt, exc: BaseException, duration_ms: float) -> Outcome:
         """The outcome of an attempt that raised, timed out, crashed or was cancelled: retried, or dead-lettered."""
         task = attempt.task
-        seconds_left = None if task.expires_at is None else (task.expires_at - self._clock.now_us()) / 1_000_000
+        seconds_left = (
+            None
+            if task.expires_at is None
+            else (task.expires_at - self._clock.now_us()) / 1_000_000
+        )
         verdict = judge(
             exc,
             attempt.handler,
@@ -168,7 +199,14 @@ class Execution:
     def given_back(self, attempt: Attempt) -> Outcome:
         """The outcome of an attempt that was not started, or that a stopping worker lets go: nothing is used up."""
         task = attempt.task
-        return Outcome(task.tenant_id, task.task_id, task.lease_token, TaskStatus.PENDING, task.attempt - 1, 0.0)
+        return Outcome(
+            task.tenant_id,
+            task.task_id,
+            task.lease_token,
+            TaskStatus.PENDING,
+            task.attempt - 1,
+            0.0,
+        )
 
     def finish(self, done: Sequence[tuple[Attempt, Outcome]]) -> None:
         """Write all of it in one transaction, then acknowledge, send, tell those who wait, count and log.
@@ -186,7 +224,9 @@ class Execution:
         for attempt, outcome in done:
             task = attempt.task
             if fenced and (task.tenant_id, task.task_id) in fenced:
-                log.warning("task.fenced", task=task.task, task_id=task.task_id, attempt=task.attempt)
+                log.warning(
+                    "task.fenced", task=task.task, task_id=task.task_id, attempt=task.attempt
+                )
                 continue
             runs.setdefault((task.task, outcome.status.value), []).append(outcome.duration_ms)
             if outcome.error is not None:
@@ -203,7 +243,12 @@ class Execution:
     ) -> HeartbeatResult:
         """Extend leases and visibility, write ``progress`` by task id, bring back who is to be cancelled or was lost."""
         leases = [
-            Lease(a.task.tenant_id, a.task.task_id, a.task.lease_token, *progress.get(a.task.task_id, (None, None)))
+            Lease(
+                a.task.tenant_id,
+                a.task.task_id,
+                a.task.lease_token,
+                *progress.get(a.task.task_id, (None, None)),
+            )
             for a in attempts
         ]
         result = self._store.heartbeat(leases, lease_seconds=self._lease_seconds)
@@ -240,7 +285,11 @@ def _log(attempt: Attempt, outcome: Outcome) -> None:
         log.info(event, **fields)
         return
     error = orjson.loads(outcome.error)
-    fields |= {"error_type": error["type"], "error": error["message"], "classification": error["classification"]}
+    fields |= {
+        "error_type": error["type"],
+        "error": error["message"],
+        "classification": error["classification"],
+    }
     if outcome.status is TaskStatus.RETRYING:
         fields["retry_in_seconds"] = round(outcome.retry_delay_seconds, 3)
     log.warning(event, **fields)

@@ -21,7 +21,10 @@ class _Request(Generic[T, R]):
     __slots__ = ("done", "error", "future", "items", "loop", "results")
 
     def __init__(
-        self, items: Sequence[T], loop: asyncio.AbstractEventLoop | None, future: asyncio.Future[list[R]] | None
+        self,
+        items: Sequence[T],
+        loop: asyncio.AbstractEventLoop | None,
+        future: asyncio.Future[list[R]] | None,
     ) -> None:
         self.items = items
         self.results: list[R] = []
@@ -43,7 +46,9 @@ class GroupCommit(Generic[T, R]):
     """``commit(items)`` returns one result per item and is never called by two threads at once. When it raises, every
     caller of that batch gets the error. Thread safe; `run_async` may be awaited on any number of event loops."""
 
-    def __init__(self, commit: Callable[[Sequence[T]], list[R]], *, max_batch: int = 1_000, name: str) -> None:
+    def __init__(
+        self, commit: Callable[[Sequence[T]], list[R]], *, max_batch: int = 1_000, name: str
+    ) -> None:
         self._commit = commit
         self._max_batch = max_batch
         self._gathered: list[_Request[T, R]] = []

@@ -18,7 +18,9 @@ _RUNNING = "running"
 class Insights:
     """Counts come from the store and hold across processes; totals and latencies are this process's."""
 
-    def __init__(self, store: InsightStore, *, workers: WorkerStore, queue: TaskQueue, counters: Counters) -> None:
+    def __init__(
+        self, store: InsightStore, *, workers: WorkerStore, queue: TaskQueue, counters: Counters
+    ) -> None:
         self._store = store
         self._workers = workers
         self._queue = queue
@@ -33,15 +35,22 @@ class Insights:
         return {
             "queue": {
                 **{f"{status}_count": count for status, count in counts.by_status.items()},
-                "depth": sum(counts.by_status[status] for status in ("pending", "scheduled", "retrying", "blocked")),
+                "depth": sum(
+                    counts.by_status[status]
+                    for status in ("pending", "scheduled", "retrying", "blocked")
+                ),
                 "oldest_waiting_seconds": counts.oldest_waiting_seconds,
             },
             "active_by_priority": {
-                TaskPriority(priority).name.lower(): count for priority, count in counts.active_by_priority.items()
+                TaskPriority(priority).name.lower(): count
+                for priority, count in counts.active_by_priority.items()
             },
             "mean_duration_ms": counts.mean_duration_ms,
             "totals": measured["totals"],
-            "latency_ms": {"run": self._counters.run_ms.summary(), "wait": self._counters.wait_ms.summary()},
+            "latency_ms": {
+                "run": self._counters.run_ms.summary(),
+                "wait": self._counters.wait_ms.summary(),
+            },
             "errors_by_class": measured["errors_by_class"],
             "workers": self._worker_summary(),
         }
@@ -76,13 +85,19 @@ class Insights:
             "How long the oldest due task has waited",
             value=counts.oldest_waiting_seconds or 0.0,
         )
-        depth = GaugeMetricFamily("taskflow_queue_depth", "Messages in the queue", labels=["priority", "state"])
+        depth = GaugeMetricFamily(
+            "taskflow_queue_depth", "Messages in the queue", labels=["priority", "state"]
+        )
         for priority, depths in self._queue.depths().items():
             for state, count in depths._asdict().items():
                 depth.add_metric([priority.name.lower(), state], count)
-        workers = GaugeMetricFamily("taskflow_workers", "Worker processes by status", labels=["status"])
+        workers = GaugeMetricFamily(
+            "taskflow_workers", "Worker processes by status", labels=["status"]
+        )
         for status in ("running", "draining", "stopped"):
-            workers.add_metric([status], sum(worker.status == status for worker in self._workers.list()))
+            workers.add_metric(
+                [status], sum(worker.status == status for worker in self._workers.list())
+            )
         return [tasks, oldest, depth, workers]
 
     def describe(self) -> list[GaugeMetricFamily]:

@@ -49,7 +49,9 @@ class Payloads:
     def load(self, keys: Iterable[str]) -> dict[str, str]:
         """Texts by key. Raises PayloadMissingError, PayloadCorruptError, StoreUnavailableError."""
         wanted = list(keys)
-        return {key: body.decode() for key, body in self.store.get(wanted).items()} if wanted else {}
+        return (
+            {key: body.decode() for key, body in self.store.get(wanted).items()} if wanted else {}
+        )
 
     def delete(self, keys: Iterable[str]) -> None:
         self.store.delete(list(keys))

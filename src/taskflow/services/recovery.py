@@ -62,7 +62,9 @@ class Recovery:
         self._confirm_seconds = confirm_seconds
         self._max_crashes = max_crashes
         self._default_policy = default_policy
-        self._suspects: dict[tuple[int, int], float] = {}  # (token, lease_until) → first seen expired
+        self._suspects: dict[
+            tuple[int, int], float
+        ] = {}  # (token, lease_until) → first seen expired
 
     def run_once(self) -> int:
         """Returns how many tasks were taken over."""
@@ -97,7 +99,9 @@ class Recovery:
     def _confirmed(self, lost: list[LostTask], dead: set[str]) -> list[LostTask]:
         now = self._clock.monotonic()
         seen = {(task.lease_token, task.lease_until): task for task in lost}
-        self._suspects = {key: self._suspects.get(key, now) for key in seen}  # others were extended, or have ended
+        self._suspects = {
+            key: self._suspects.get(key, now) for key in seen
+        }  # others were extended, or have ended
         return [
             task
             for key, task in seen.items()
@@ -105,9 +109,19 @@ class Recovery:
         ]
 
     def _outcome(self, task: LostTask) -> Outcome:
-        crash = WorkerCrashedError(f"worker {task.worker_id} died, or lost its lease, during attempt {task.attempt}")
-        exc = AttemptCancelledError("cancelled; its worker died meanwhile") if task.cancel_requested else crash
-        left = None if task.expires_at is None else (task.expires_at - self._clock.now_us()) / 1_000_000
+        crash = WorkerCrashedError(
+            f"worker {task.worker_id} died, or lost its lease, during attempt {task.attempt}"
+        )
+        exc = (
+            AttemptCancelledError("cancelled; its worker died meanwhile")
+            if task.cancel_requested
+            else crash
+        )
+        left = (
+            None
+            if task.expires_at is None
+            else (task.expires_at - self._clock.now_us()) / 1_000_000
+        )
         verdict = judge(
             exc,
             self._registry.find(task.task),

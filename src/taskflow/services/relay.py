@@ -24,7 +24,9 @@ class Relay:
         """Send everything due within the queue's longest delay. Returns the seconds until it should run again."""
         while True:
             entries = self._outbox.lease(
-                lookahead_seconds=self._queue.max_delay_seconds, lease_seconds=_LEASE_SECONDS, limit=_BATCH
+                lookahead_seconds=self._queue.max_delay_seconds,
+                lease_seconds=_LEASE_SECONDS,
+                limit=_BATCH,
             )
             if not entries:
                 break
@@ -33,7 +35,8 @@ class Relay:
             sent = [
                 entry.entry_id
                 for entry in entries
-                if entry.entry_id is not None and (entry.message.tenant_id, entry.message.task_id) not in failed
+                if entry.entry_id is not None
+                and (entry.message.tenant_id, entry.message.task_id) not in failed
             ]
             self._outbox.delete(sent)
             log.debug("outbox.relayed", sent=len(sent), refused=len(failed))
@@ -52,7 +55,9 @@ class Relay:
         if self._queue.durable:
             return 0
         count = 0
-        for messages in self._outbox.waiting(within_seconds=self._queue.max_delay_seconds, batch=_BATCH):
+        for messages in self._outbox.waiting(
+            within_seconds=self._queue.max_delay_seconds, batch=_BATCH
+        ):
             self._queue.enqueue(messages)
             count += len(messages)
         if count:

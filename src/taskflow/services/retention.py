@@ -17,7 +17,9 @@ _DAY_US = 86_400 * 1_000_000
 class Retention:
     """Safe to run in any number of processes at once."""
 
-    def __init__(self, store: TaskStore, payloads: Payloads, *, now_us: Callable[[], int], keep_days: float) -> None:
+    def __init__(
+        self, store: TaskStore, payloads: Payloads, *, now_us: Callable[[], int], keep_days: float
+    ) -> None:
         self._store = store
         self._payloads = payloads
         self._now_us = now_us

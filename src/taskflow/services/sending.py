@@ -36,14 +36,23 @@ class Sending:
         if failures:
             log.debug("queue.refused", count=len(failures), reason=failures[0].reason)
         try:
-            without_row = {(e.message.tenant_id, e.message.task_id) for e in entries if e.entry_id is None} & failed
-            self._outbox.add([f.message for f in failures if (f.message.tenant_id, f.message.task_id) in without_row])
+            without_row = {
+                (e.message.tenant_id, e.message.task_id) for e in entries if e.entry_id is None
+            } & failed
+            self._outbox.add(
+                [
+                    f.message
+                    for f in failures
+                    if (f.message.tenant_id, f.message.task_id) in without_row
+                ]
+            )
             sent = [e.entry_id for e in entries if e.entry_id is not None]
             if failed:
                 sent = [
                     e.entry_id
                     for e in entries
-                    if e.entry_id is not None and (e.message.tenant_id, e.message.task_id) not in failed
+                    if e.entry_id is not None
+                    and (e.message.tenant_id, e.message.task_id) not in failed
                 ]
             self._outbox.delete(sent)
         except StoreUnavailableError as exc:

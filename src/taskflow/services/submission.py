@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from taskflow.core import jsontext
-from taskflow.core.errors import InvalidJSONError, InvalidRequestError, TaskFlowError, TaskNotFoundError
+from taskflow.core.errors import (
+    InvalidJSONError,
+    InvalidRequestError,
+    TaskFlowError,
+    TaskNotFoundError,
+)
 from taskflow.core.ids import is_uuid
 from taskflow.core.registry import Registry
 from taskflow.core.submission import Accepted, NewTask, Submission, SubmitOptions, request_hash
@@ -48,7 +53,9 @@ class Submissions:
         self._default_max_retries = default_max_retries
         self._default_timeout_seconds = default_timeout_seconds
         self._max_waiting = max_waiting
-        self._group: GroupCommit[NewTask, Answer] = GroupCommit(self._commit, name="taskflow-submit")
+        self._group: GroupCommit[NewTask, Answer] = GroupCommit(
+            self._commit, name="taskflow-submit"
+        )
 
     def submit(
         self, tenant_id: str, submissions: Sequence[Submission], *, request_id: str | None = None
@@ -67,7 +74,9 @@ class Submissions:
         answers, tasks = self._prepare(tenant_id, submissions, request_id)
         return self._merge(answers, await self._group.run_async(tasks) if tasks else [])
 
-    def submit_one(self, tenant_id: str, submission: Submission, *, request_id: str | None = None) -> Accepted:
+    def submit_one(
+        self, tenant_id: str, submission: Submission, *, request_id: str | None = None
+    ) -> Accepted:
         """Raises what `submit` returns."""
         [answer] = self.submit(tenant_id, [submission], request_id=request_id)
         if isinstance(answer, TaskFlowError):
@@ -114,7 +123,11 @@ class Submissions:
             handler.name,
             options.name,
             int(options.priority if options.priority is not None else declared.priority),
-            next(n for n in (options.max_retries, declared.max_retries, self._default_max_retries) if n is not None),
+            next(
+                n
+                for n in (options.max_retries, declared.max_retries, self._default_max_retries)
+                if n is not None
+            ),
             options.timeout or declared.timeout_seconds or self._default_timeout_seconds,
             _microseconds(options.run_at),
             options.delay or 0.0,
@@ -134,7 +147,9 @@ class Submissions:
         try:
             text = jsontext.checked_dumps(dict(options.metadata))
         except InvalidJSONError as exc:
-            raise InvalidRequestError(f"metadata: {exc.detail}", fields=[{"field": "metadata", "message": exc.detail}]) from None
+            raise InvalidRequestError(
+                f"metadata: {exc.detail}", fields=[{"field": "metadata", "message": exc.detail}]
+            ) from None
         self._payloads.check_size(len(text.encode()), "metadata")
         return text
 
@@ -164,11 +179,12 @@ class Submissions:
         return result.answers
 
     @staticmethod
-    def _merge(answers: Sequence[TaskFlowError | None], committed: Sequence[Answer]) -> list[Answer]:
+    def _merge(
+        answers: Sequence[TaskFlowError | None], committed: Sequence[Answer]
+    ) -> list[Answer]:
         rest = iter(committed)
         return [answer if answer is not None else next(rest) for answer in answers]
 
 
 def _microseconds(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1_000_000)
-

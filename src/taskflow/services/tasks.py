@@ -23,7 +23,9 @@ _POLL_SECONDS = 0.5  # for tasks that end in another process
 class Tasks:
     """Thread safe. Every method is scoped to one tenant: another's task is as good as unknown (TaskNotFoundError)."""
 
-    def __init__(self, store: TaskStore, *, payloads: Payloads, sending: Sending, completions: Completions) -> None:
+    def __init__(
+        self, store: TaskStore, *, payloads: Payloads, sending: Sending, completions: Completions
+    ) -> None:
         self._store = store
         self._payloads = payloads
         self._sending = sending
@@ -52,15 +54,23 @@ class Tasks:
     ) -> tuple[list[Task], str | None]:
         """Newest first, with the cursor of the next page (None: no more). Raises InvalidCursorError."""
         if cursor is not None and not is_uuid(cursor):
-            raise InvalidCursorError("cursor: not one of this API's", fields=[{"field": "cursor", "message": "unknown"}])
+            raise InvalidCursorError(
+                "cursor: not one of this API's", fields=[{"field": "cursor", "message": "unknown"}]
+            )
         stored = self._store.list(tenant_id, where, limit=limit + 1, before=cursor)
         more = len(stored) > limit
         tasks = self._load(stored[:limit])
         return tasks, tasks[-1].task_id if more else None
 
-    def history(self, tenant_id: str, task_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
+    def history(
+        self, tenant_id: str, task_id: str, *, after: int = 0, limit: int = 1_000
+    ) -> list[Event]:
         """Oldest first, after the event id ``after``."""
-        events = self._store.events(tenant_id, task_id, after=after, limit=limit) if is_uuid(task_id) else []
+        events = (
+            self._store.events(tenant_id, task_id, after=after, limit=limit)
+            if is_uuid(task_id)
+            else []
+        )
         if not events:
             self.get(tenant_id, task_id)
         return events
@@ -78,7 +88,9 @@ class Tasks:
         if before is None:
             raise _not_found(task_id)
         if before in FINAL:
-            raise InvalidTransitionError(f"the task is {before.value} already; only waiting and running tasks can be cancelled")
+            raise InvalidTransitionError(
+                f"the task is {before.value} already; only waiting and running tasks can be cancelled"
+            )
         self._completions.publish(result.ended)
         if before is TaskStatus.RUNNING:
             for callback in self._on_cancel:
@@ -98,7 +110,9 @@ class Tasks:
         if before is None:
             raise _not_found(task_id)
         if before not in FINAL:
-            raise InvalidTransitionError(f"the task is {before.value}; only final tasks can be retried")
+            raise InvalidTransitionError(
+                f"the task is {before.value}; only final tasks can be retried"
+            )
         self._sending.send(result.to_send)
         return self.get(tenant_id, task_id)
 
@@ -149,7 +163,9 @@ class Tasks:
     # --- inside ---------------------------------------------------------------------------------
 
     def _load(self, stored: Sequence[StoredTask]) -> list[Task]:
-        keys = [key for item in stored for key in (item.input_key, item.result_key) if key is not None]
+        keys = [
+            key for item in stored for key in (item.input_key, item.result_key) if key is not None
+        ]
         texts = self._payloads.load(keys)
         for task, input_key, result_key in stored:
             if input_key is not None:

@@ -20,14 +20,22 @@ class FileLiveness:
     def hold(self, worker_id: str) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path(worker_id), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(
+                self._path(worker_id), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
+            )
         except OSError as exc:
-            raise StoreReadOnlyError(f"{self._directory} cannot be written: {exc.strerror}") from exc
+            raise StoreReadOnlyError(
+                f"{self._directory} cannot be written: {exc.strerror}"
+            ) from exc
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._held[worker_id] = descriptor
 
     def dead(self, worker_ids: Sequence[str]) -> list[str]:
-        return [worker_id for worker_id in worker_ids if worker_id not in self._held and self._is_free(worker_id)]
+        return [
+            worker_id
+            for worker_id in worker_ids
+            if worker_id not in self._held and self._is_free(worker_id)
+        ]
 
     def release(self, worker_id: str) -> None:
         descriptor = self._held.pop(worker_id, None)
@@ -58,7 +66,7 @@ class UnknownLiveness:
     def hold(self, worker_id: str) -> None:
         """Nothing to hold."""
 
-    def dead(self, worker_ids: Sequence[str]) -> list[str]:  # noqa: ARG002 - the port's signature
+    def dead(self, worker_ids: Sequence[str]) -> list[str]:
         return []
 
     def release(self, worker_id: str) -> None:

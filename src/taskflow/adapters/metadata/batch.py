@@ -19,12 +19,18 @@ from taskflow.adapters.metadata.schema import Id
 TEXT, INTEGER, NUMBER, ID = sa.Text(), sa.BigInteger(), sa.Double(), Id
 
 
-def batch_table(database: Database, columns: Mapping[str, sa.types.TypeEngine[Any]], parameter: str = "batch") -> sa.Subquery:
+def batch_table(
+    database: Database, columns: Mapping[str, sa.types.TypeEngine[Any]], parameter: str = "batch"
+) -> sa.Subquery:
     """``columns`` in the order of the elements' items. Bind the batch as ``parameter``, JSON text."""
     if database.is_sqlite:
-        source = sa.func.json_each(sa.bindparam(parameter, type_=sa.Text)).table_valued("value", name=f"{parameter}_each")
+        source = sa.func.json_each(sa.bindparam(parameter, type_=sa.Text)).table_valued(
+            "value", name=f"{parameter}_each"
+        )
         selected = [
-            sa.func.json_extract(source.c.value, sa.literal_column(f"'$[{index}]'"), type_=type_).label(name)
+            sa.func.json_extract(
+                source.c.value, sa.literal_column(f"'$[{index}]'"), type_=type_
+            ).label(name)
             for index, (name, type_) in enumerate(columns.items())
         ]
     else:

@@ -40,13 +40,22 @@ class SqlControl:
         is_batch = sa.and_(t.c.tenant_id == batch.c.tenant_id, t.c.id == batch.c.id)
         states = (
             sa.select(
-                t.c.tenant_id, t.c.id, t.c.status, t.c.task, t.c.priority, t.c.finished_at, t.c.duration_ms, t.c.discarded
+                t.c.tenant_id,
+                t.c.id,
+                t.c.status,
+                t.c.task,
+                t.c.priority,
+                t.c.finished_at,
+                t.c.duration_ms,
+                t.c.discarded,
             )
             .select_from(batch)
             .join(t, is_batch)
         )
         self._states = database.prepare_rows(
-            states if database.is_sqlite else states.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
+            states
+            if database.is_sqlite
+            else states.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
         )
         self._cancel = database.prepare(
             t.update()
@@ -57,25 +66,43 @@ class SqlControl:
             )
             .where(is_batch)
         )
-        self._request_cancel = database.prepare(t.update().values(cancel_requested=1).where(is_batch))
+        self._request_cancel = database.prepare(
+            t.update().values(cancel_requested=1).where(is_batch)
+        )
         self._discard = database.prepare(t.update().values(discarded=1).where(is_batch))
-        redrive = batch_table(database, {"tenant_id": TEXT, "id": ID, "status": TEXT, "run_at": INTEGER})
+        redrive = batch_table(
+            database, {"tenant_id": TEXT, "id": ID, "status": TEXT, "run_at": INTEGER}
+        )
         self._redrive = database.prepare(
             t.update()
             .values(
-                status=redrive.c.status, run_at=redrive.c.run_at, attempt=0, failure_count=0, crash_count=0,
-                finished_at=sa.null(), started_at=sa.null(), duration_ms=sa.null(), progress=sa.null(),
-                progress_message=sa.null(), cancel_requested=0, fingerprint=sa.null(), discarded=0,
+                status=redrive.c.status,
+                run_at=redrive.c.run_at,
+                attempt=0,
+                failure_count=0,
+                crash_count=0,
+                finished_at=sa.null(),
+                started_at=sa.null(),
+                duration_ms=sa.null(),
+                progress=sa.null(),
+                progress_message=sa.null(),
+                cancel_requested=0,
+                fingerprint=sa.null(),
+                discarded=0,
                 # A deadline that has passed would expire the task again at once.
-                expires_at=sa.case((t.c.expires_at > redrive.c.run_at, t.c.expires_at), else_=sa.null()),
-            )  # fmt: skip
+                expires_at=sa.case(
+                    (t.c.expires_at > redrive.c.run_at, t.c.expires_at), else_=sa.null()
+                ),
+            )
             .where(t.c.tenant_id == redrive.c.tenant_id, t.c.id == redrive.c.id)
         )
         self._tenants = sa.select(schema.tallies.c.tenant_id).distinct()
         self._purge = [
             database.prepare(
                 table.delete().where(
-                    sa.tuple_(table.c.tenant_id, table.c[column]).in_(sa.select(batch.c.tenant_id, batch.c.id))
+                    sa.tuple_(table.c.tenant_id, table.c[column]).in_(
+                        sa.select(batch.c.tenant_id, batch.c.id)
+                    )
                 )
             )
             for table, column in (
@@ -91,7 +118,9 @@ class SqlControl:
         keys = batch_table(database, {"tenant_id": TEXT, "key": TEXT})
         k = schema.idempotency_keys
         self._purge_keys = database.prepare(
-            k.delete().where(sa.tuple_(k.c.tenant_id, k.c.key).in_(sa.select(keys.c.tenant_id, keys.c.key)))
+            k.delete().where(
+                sa.tuple_(k.c.tenant_id, k.c.key).in_(sa.select(keys.c.tenant_id, keys.c.key))
+            )
         )
 
     def cancel(self, keys: Sequence[TaskKey]) -> CancelResult:
@@ -108,13 +137,22 @@ class SqlControl:
                 tx.run(self._cancel, batch=batch_text(waiting), now=tx.now)
                 self._events(tx, waiting, EventType.CANCELLED)
                 self._journal.tally(
-                    tx, [Tally(key.tenant_id, tx.now, states[key].task, TaskStatus.CANCELLED, 0.0) for key in waiting]
+                    tx,
+                    [
+                        Tally(key.tenant_id, tx.now, states[key].task, TaskStatus.CANCELLED, 0.0)
+                        for key in waiting
+                    ],
                 )
                 ended += self._dependents.after(tx, completed=(), unsuccessful=waiting).ended
         return CancelResult(_before(keys, states), ended)
 
     def redrive(
-        self, keys: Sequence[TaskKey], *, delay_seconds: Sequence[float], max_queue_delay_seconds: float, outbox: bool
+        self,
+        keys: Sequence[TaskKey],
+        *,
+        delay_seconds: Sequence[float],
+        max_queue_delay_seconds: float,
+        outbox: bool,
     ) -> RedriveResult:
         delays = dict(zip(keys, delay_seconds, strict=True))
         with self._database.write() as tx:
@@ -124,29 +162,49 @@ class SqlControl:
             if not final:
                 return RedriveResult(_before(keys, states), [])
             due_at = {key: now + int(delays[key] * _MICROSECONDS) for key in final}
-            status = {key: TaskStatus.SCHEDULED if due_at[key] > now else TaskStatus.PENDING for key in final}
-            tx.run(self._redrive, batch=batch_text([(*key, status[key], due_at[key]) for key in final]))
+            status = {
+                key: TaskStatus.SCHEDULED if due_at[key] > now else TaskStatus.PENDING
+                for key in final
+            }
+            tx.run(
+                self._redrive, batch=batch_text([(*key, status[key], due_at[key]) for key in final])
+            )
             self._journal.forget_results(tx, list(final))
             self._events(tx, list(final), EventType.REDRIVEN)
             self._journal.tally(
                 tx,
                 [
-                    Tally(key.tenant_id, s.finished_at or now, s.task, s.status, s.duration_ms or 0.0, -1)
+                    Tally(
+                        key.tenant_id,
+                        s.finished_at or now,
+                        s.task,
+                        s.status,
+                        s.duration_ms or 0.0,
+                        -1,
+                    )
                     for key, s in final.items()
                 ],
             )
-            completed = [key for key, state in final.items() if state.status is TaskStatus.COMPLETED]
+            completed = [
+                key for key, state in final.items() if state.status is TaskStatus.COMPLETED
+            ]
             self._dependents.block_again(
                 tx, [key for key in final if key not in set(completed)], were_completed=completed
             )
-            sends = [Send(*key, state.task, state.priority, due_at[key]) for key, state in final.items()]
-            to_send = self._journal.send(tx, sends, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox)
+            sends = [
+                Send(*key, state.task, state.priority, due_at[key]) for key, state in final.items()
+            ]
+            to_send = self._journal.send(
+                tx, sends, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+            )
         return RedriveResult(_before(keys, states), to_send)
 
     def discard(self, keys: Sequence[TaskKey]) -> list[TaskKey]:
         with self._database.write() as tx:
             states = self._load(tx, keys)
-            chosen = [k for k, s in states.items() if s.status is TaskStatus.FAILED and not s.discarded]
+            chosen = [
+                k for k, s in states.items() if s.status is TaskStatus.FAILED and not s.discarded
+            ]
             if chosen:
                 tx.run(self._discard, batch=batch_text(chosen))
                 self._events(tx, chosen, EventType.DISCARDED)
@@ -158,7 +216,9 @@ class SqlControl:
             tenants = connection.scalars(self._tenants).all()
             rows: list[Any] = []
             for tenant in tenants:
-                rows += connection.execute(_purgeable(tenant, finished_before, limit - len(rows))).all()
+                rows += connection.execute(
+                    _purgeable(tenant, finished_before, limit - len(rows))
+                ).all()
                 if len(rows) >= limit:
                     break
         if not rows:
@@ -166,28 +226,47 @@ class SqlControl:
         batch = batch_text([(row.tenant_id, row.id) for row in rows])
         with self._database.write() as tx:
             # Looked at again under the lock: a task may have been redriven since.
-            final = {key for key, state in self._load(tx, [TaskKey(r.tenant_id, r.id) for r in rows]).items() if state.status in FINAL}
+            final = {
+                key
+                for key, state in self._load(tx, [TaskKey(r.tenant_id, r.id) for r in rows]).items()
+                if state.status in FINAL
+            }
             rows = [row for row in rows if (row.tenant_id, row.id) in final]
             batch = batch_text(list(final))
             for statement in self._purge:
                 tx.run(statement, batch=batch)
-            if keyed := [(row.tenant_id, row.idempotency_key) for row in rows if row.idempotency_key is not None]:
+            if keyed := [
+                (row.tenant_id, row.idempotency_key)
+                for row in rows
+                if row.idempotency_key is not None
+            ]:
                 tx.run(self._purge_keys, batch=batch_text(keyed))
             self._journal.tally(
-                tx, [Tally(r.tenant_id, r.finished_at, r.task, r.status, r.duration_ms or 0.0, -1) for r in rows]
+                tx,
+                [
+                    Tally(r.tenant_id, r.finished_at, r.task, r.status, r.duration_ms or 0.0, -1)
+                    for r in rows
+                ],
             )
-        payloads = [key for row in rows for key in (row.input_key, row.result_key) if key is not None]
+        payloads = [
+            key for row in rows for key in (row.input_key, row.result_key) if key is not None
+        ]
         return len(rows), payloads
 
     def _load(self, tx: Transaction, keys: Sequence[TaskKey]) -> dict[TaskKey, _State]:
         rows = tx.rows(self._states, batch=batch_text(list(dict.fromkeys(keys))))
-        return {TaskKey(row[0], row[1]): _State(row[0], row[1], TaskStatus(row[2]), *row[3:]) for row in rows}
+        return {
+            TaskKey(row[0], row[1]): _State(row[0], row[1], TaskStatus(row[2]), *row[3:])
+            for row in rows
+        }
 
     def _events(self, tx: Transaction, keys: Sequence[TaskKey], kind: EventType) -> None:
         self._journal.events(tx, [NewEvent(*key, kind, None, None) for key in keys])
 
 
-def _before(keys: Sequence[TaskKey], states: dict[TaskKey, _State]) -> dict[TaskKey, TaskStatus | None]:
+def _before(
+    keys: Sequence[TaskKey], states: dict[TaskKey, _State]
+) -> dict[TaskKey, TaskStatus | None]:
     return {key: states[key].status if key in states else None for key in keys}
 
 
@@ -195,12 +274,23 @@ def _purgeable(tenant_id: str, finished_before: int, limit: int) -> sa.Select[An
     t, i, r = schema.tasks, schema.task_inputs, schema.task_results
     return (
         sa.select(
-            t.c.tenant_id, t.c.id, t.c.task, t.c.status, t.c.finished_at, t.c.duration_ms,
-            i.c.idempotency_key, i.c.input_key, r.c.result_key,
-        )  # fmt: skip
+            t.c.tenant_id,
+            t.c.id,
+            t.c.task,
+            t.c.status,
+            t.c.finished_at,
+            t.c.duration_ms,
+            i.c.idempotency_key,
+            i.c.input_key,
+            r.c.result_key,
+        )
         .join(i, sa.and_(i.c.tenant_id == t.c.tenant_id, i.c.task_id == t.c.id))
         .join(r, sa.and_(r.c.tenant_id == t.c.tenant_id, r.c.task_id == t.c.id), isouter=True)
-        .where(t.c.tenant_id == tenant_id, t.c.created_at < finished_before, t.c.finished_at < finished_before)
+        .where(
+            t.c.tenant_id == tenant_id,
+            t.c.created_at < finished_before,
+            t.c.finished_at < finished_before,
+        )
         .order_by(t.c.id)
         .limit(limit)
     )

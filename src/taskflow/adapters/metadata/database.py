@@ -110,7 +110,11 @@ class Database:
                 self.is_sqlite = True
                 self.engine = sa.create_engine(
                     self.url,
-                    connect_args={"check_same_thread": False, "timeout": busy_timeout_seconds, "cached_statements": 256},
+                    connect_args={
+                        "check_same_thread": False,
+                        "timeout": busy_timeout_seconds,
+                        "cached_statements": 256,
+                    },
                     pool_size=readers,
                     max_overflow=readers,
                 )
@@ -127,7 +131,9 @@ class Database:
                 )
                 sa.event.listen(self.engine, "connect", _keep_ids_text)
             case other:
-                raise ConfigurationError(f"TASKFLOW_DATABASE_URL: {other} is not supported; use sqlite or postgresql")
+                raise ConfigurationError(
+                    f"TASKFLOW_DATABASE_URL: {other} is not supported; use sqlite or postgresql"
+                )
 
     # --- statements -----------------------------------------------------------------------------
 
@@ -259,7 +265,9 @@ def _keep_ids_text(driver: Any, _record: Any) -> None:
     """Ids are text everywhere else; SQLAlchemy would have the driver make objects of them."""
     from psycopg2 import extensions
 
-    extensions.register_type(extensions.new_type((_UUID_OID,), "uuid_text", lambda text, _cursor: text), driver)
+    extensions.register_type(
+        extensions.new_type((_UUID_OID,), "uuid_text", lambda text, _cursor: text), driver
+    )
 
 
 def _postgresql_now(cursor: Any) -> int:
@@ -278,12 +286,28 @@ def _translate(exc: BaseException | None) -> Exception:
         if "readonly" in lowered or "read-only" in lowered:
             return StoreReadOnlyError(f"the store cannot be written: {text}")
         if "malformed" in lowered or "not a database" in lowered:
-            return StoreCorruptError(f"the store is damaged ({text}); restore a backup or run `taskflow doctor`")
+            return StoreCorruptError(
+                f"the store is damaged ({text}); restore a backup or run `taskflow doctor`"
+            )
         if "locked" in lowered or "busy" in lowered:
-            return StoreUnavailableError("another process holds the store's write lock", retry_after_seconds=1.0)
-        if isinstance(exc, sqlite3.OperationalError) and ("unable to open" in lowered or "i/o error" in lowered):
-            return StoreUnavailableError(f"the store cannot be reached: {text}", retry_after_seconds=1.0)
-    elif name in ("OperationalError", "InterfaceError", "AdminShutdown", "DeadlockDetected", "SerializationFailure"):
-        return StoreUnavailableError(f"PostgreSQL did not answer: {text.splitlines()[0] if text else name}")
+            return StoreUnavailableError(
+                "another process holds the store's write lock", retry_after_seconds=1.0
+            )
+        if isinstance(exc, sqlite3.OperationalError) and (
+            "unable to open" in lowered or "i/o error" in lowered
+        ):
+            return StoreUnavailableError(
+                f"the store cannot be reached: {text}", retry_after_seconds=1.0
+            )
+    elif name in (
+        "OperationalError",
+        "InterfaceError",
+        "AdminShutdown",
+        "DeadlockDetected",
+        "SerializationFailure",
+    ):
+        return StoreUnavailableError(
+            f"PostgreSQL did not answer: {text.splitlines()[0] if text else name}"
+        )
     assert isinstance(exc, Exception)
     return exc

@@ -18,7 +18,9 @@ from taskflow.core.events import EventType
 from taskflow.core.task import ErrorClass, TaskStatus
 from taskflow.ports.metadata import TaskKey
 
-DEPENDENCY_FAILED = "dependency_failed"  # fingerprint of every task that failed only because of another one
+DEPENDENCY_FAILED = (
+    "dependency_failed"  # fingerprint of every task that failed only because of another one
+)
 
 
 class FollowUp(NamedTuple):
@@ -57,21 +59,42 @@ class Dependents:
         parents = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
         children = (
             sa.select(
-                t.c.tenant_id, t.c.id, t.c.task, t.c.priority, t.c.run_at, t.c.status, t.c.waits_for, t.c.fingerprint,
-                t.c.finished_at, d.c.depends_on,
-            )  # fmt: skip
+                t.c.tenant_id,
+                t.c.id,
+                t.c.task,
+                t.c.priority,
+                t.c.run_at,
+                t.c.status,
+                t.c.waits_for,
+                t.c.fingerprint,
+                t.c.finished_at,
+                d.c.depends_on,
+            )
             .select_from(parents)
-            .join(d, sa.and_(d.c.tenant_id == parents.c.tenant_id, d.c.depends_on == parents.c.task_id))
+            .join(
+                d,
+                sa.and_(d.c.tenant_id == parents.c.tenant_id, d.c.depends_on == parents.c.task_id),
+            )
             .join(t, sa.and_(t.c.tenant_id == d.c.tenant_id, t.c.id == d.c.task_id))
         )
         self._children = database.prepare_rows(children)
         change = batch_table(
-            database, {"tenant_id": TEXT, "task_id": ID, "status": TEXT, "finished_at": INTEGER, "fingerprint": TEXT}
+            database,
+            {
+                "tenant_id": TEXT,
+                "task_id": ID,
+                "status": TEXT,
+                "finished_at": INTEGER,
+                "fingerprint": TEXT,
+            },
         )
         self._set_status = database.prepare(
             t.update()
             .values(
-                status=change.c.status, finished_at=change.c.finished_at, fingerprint=change.c.fingerprint, discarded=0
+                status=change.c.status,
+                finished_at=change.c.finished_at,
+                fingerprint=change.c.fingerprint,
+                discarded=0,
             )
             .where(t.c.tenant_id == change.c.tenant_id, t.c.id == change.c.task_id)
         )
@@ -89,7 +112,10 @@ class Dependents:
                 .where(
                     sa.tuple_(t.c.tenant_id, t.c.id).in_(
                         sa.select(d.c.tenant_id, d.c.task_id).join(
-                            keys, sa.and_(d.c.tenant_id == keys.c.tenant_id, d.c.depends_on == keys.c.task_id)
+                            keys,
+                            sa.and_(
+                                d.c.tenant_id == keys.c.tenant_id, d.c.depends_on == keys.c.task_id
+                            ),
                         )
                     )
                 )
@@ -97,7 +123,9 @@ class Dependents:
                 .with_for_update()
             )
 
-    def after(self, tx: Transaction, *, completed: Sequence[TaskKey], unsuccessful: Sequence[TaskKey]) -> FollowUp:
+    def after(
+        self, tx: Transaction, *, completed: Sequence[TaskKey], unsuccessful: Sequence[TaskKey]
+    ) -> FollowUp:
         """Release what waited only for ``completed``; fail what depends on ``unsuccessful``, and theirs in turn."""
         follow_up = FollowUp([], [])
         if completed:
@@ -108,22 +136,37 @@ class Dependents:
             unsuccessful = failed
         return follow_up
 
-    def block_again(self, tx: Transaction, redriven: Sequence[TaskKey], *, were_completed: Sequence[TaskKey]) -> None:
+    def block_again(
+        self, tx: Transaction, redriven: Sequence[TaskKey], *, were_completed: Sequence[TaskKey]
+    ) -> None:
         """``redriven`` run anew: what failed because of them waits for them again, and theirs in turn; what waits for
         another task beside one of ``were_completed`` waits for that one, too."""
         self._add(tx, Counter(child.key for child in self._load(tx, were_completed) if child.waits))
         parents = list(redriven)
         while parents:
-            children = {c.key: c for c in self._load(tx, parents) if c.fingerprint == DEPENDENCY_FAILED}
+            children = {
+                c.key: c for c in self._load(tx, parents) if c.fingerprint == DEPENDENCY_FAILED
+            }
             if not children:
                 return
-            tx.run(self._set_status, batch=batch_text([(*key, TaskStatus.BLOCKED, None, None) for key in children]))
+            tx.run(
+                self._set_status,
+                batch=batch_text([(*key, TaskStatus.BLOCKED, None, None) for key in children]),
+            )
             self._journal.forget_results(tx, list(children))
             self._journal.events(
-                tx, [NewEvent(*key, EventType.REDRIVEN, None, '{"reason":"dependency"}') for key in children]
+                tx,
+                [
+                    NewEvent(*key, EventType.REDRIVEN, None, '{"reason":"dependency"}')
+                    for key in children
+                ],
             )
             self._journal.tally(
-                tx, [Tally(c.tenant_id, c.finished_at or tx.now, c.task, c.status, 0.0, -1) for c in children.values()]
+                tx,
+                [
+                    Tally(c.tenant_id, c.finished_at or tx.now, c.task, c.status, 0.0, -1)
+                    for c in children.values()
+                ],
             )
             parents = list(children)
 
@@ -138,7 +181,11 @@ class Dependents:
     def _release(self, tx: Transaction, children: Sequence[_Child], follow_up: FollowUp) -> None:
         fewer = Counter(child.key for child in children if child.waits)
         self._add(tx, {key: -count for key, count in fewer.items()})
-        ready = {c.key: c for c in children if c.status == TaskStatus.BLOCKED and c.waits_for <= fewer[c.key]}
+        ready = {
+            c.key: c
+            for c in children
+            if c.status == TaskStatus.BLOCKED and c.waits_for <= fewer[c.key]
+        }
         if not ready:
             return
         now, changes = tx.now, []
@@ -155,13 +202,23 @@ class Dependents:
             return []
         results = [failed_dependency(*key, parent=child.parent) for key, child in blocked.items()]
         tx.run(
-            self._set_status, batch=batch_text([(*key, TaskStatus.FAILED, tx.now, DEPENDENCY_FAILED) for key in blocked])
+            self._set_status,
+            batch=batch_text(
+                [(*key, TaskStatus.FAILED, tx.now, DEPENDENCY_FAILED) for key in blocked]
+            ),
         )
         self._journal.results(tx, results)
         self._journal.events(
-            tx, [NewEvent(r.tenant_id, r.task_id, EventType.FAILED, None, f'{{"error":{r.error}}}') for r in results]
+            tx,
+            [
+                NewEvent(r.tenant_id, r.task_id, EventType.FAILED, None, f'{{"error":{r.error}}}')
+                for r in results
+            ],
         )
-        self._journal.tally(tx, [Tally(c.tenant_id, tx.now, c.task, TaskStatus.FAILED, 0.0) for c in blocked.values()])
+        self._journal.tally(
+            tx,
+            [Tally(c.tenant_id, tx.now, c.task, TaskStatus.FAILED, 0.0) for c in blocked.values()],
+        )
         return list(blocked)
 
     def _add(self, tx: Transaction, counts: Mapping[TaskKey, int]) -> None:
@@ -171,5 +228,8 @@ class Dependents:
 
 def failed_dependency(tenant_id: str, task_id: str, *, parent: str) -> NewResult:
     """The result row of a task that never can run because ``parent`` did not complete."""
-    error = describe(DependencyFailedError(f"task {parent}, which this one depends on, did not complete"), ErrorClass.PERMANENT)
+    error = describe(
+        DependencyFailedError(f"task {parent}, which this one depends on, did not complete"),
+        ErrorClass.PERMANENT,
+    )
     return NewResult(tenant_id, task_id, None, None, error.model_dump_json())

@@ -28,7 +28,9 @@ from taskflow.ports.metadata import (
 )
 
 _MICROSECONDS = 1_000_000
-_CLOCK_SLACK_SECONDS = 0.001  # a message that is early by less is as good as due: hide it this long at least
+_CLOCK_SLACK_SECONDS = (
+    0.001  # a message that is early by less is as good as due: hide it this long at least
+)
 _EVENT_OF = {
     TaskStatus.COMPLETED: EventType.COMPLETED,
     TaskStatus.FAILED: EventType.FAILED,
@@ -45,7 +47,11 @@ def one_of(column: sa.ColumnElement[str], statuses: Iterable[TaskStatus]) -> sa.
 
 class SqlExecution:
     def __init__(
-        self, database: Database, journal: Journal, dependents: Dependents, new_token: Callable[[], int]
+        self,
+        database: Database,
+        journal: Journal,
+        dependents: Dependents,
+        new_token: Callable[[], int],
     ) -> None:
         self._database = database
         self._journal = journal
@@ -64,7 +70,9 @@ class SqlExecution:
 
     # --- claim ----------------------------------------------------------------------------------
 
-    def claim(self, keys: Sequence[TaskKey], *, worker_id: str, lease_seconds: float) -> ClaimResult:
+    def claim(
+        self, keys: Sequence[TaskKey], *, worker_id: str, lease_seconds: float
+    ) -> ClaimResult:
         unique = list(dict.fromkeys(keys))
         batch = batch_text(unique)
         token = self._new_token()
@@ -74,8 +82,12 @@ class SqlExecution:
         with self._database.write(durable=False) as tx:
             now = tx.now
             until = now + int(lease_seconds * _MICROSECONDS)
-            if tx.run(self._claim, batch=batch, now=now, token=token, until=until, worker_id=worker_id):
-                tx.run(self._started_events, batch=batch, now=now, token=token, worker=dumps(worker_id))
+            if tx.run(
+                self._claim, batch=batch, now=now, token=token, until=until, worker_id=worker_id
+            ):
+                tx.run(
+                    self._started_events, batch=batch, now=now, token=token, worker=dumps(worker_id)
+                )
                 for row in tx.rows(self._claimed, batch=batch, token=token):
                     task = ClaimedTask(*row, token)
                     claimed[TaskKey(task.tenant_id, task.task_id)] = task
@@ -95,13 +107,18 @@ class SqlExecution:
 
     # --- finish ---------------------------------------------------------------------------------
 
-    def finish(self, outcomes: Sequence[Outcome], *, max_queue_delay_seconds: float, outbox: bool) -> FinishResult:
+    def finish(
+        self, outcomes: Sequence[Outcome], *, max_queue_delay_seconds: float, outbox: bool
+    ) -> FinishResult:
         if not outcomes:
             return FinishResult([], [], [])
         fenced: list[TaskKey] = []
         with self._database.write() as tx:
             now = tx.now
-            states = {(row[0], row[1]): row[2:] for row in tx.rows(self._leases, batch=_lease_batch(outcomes))}
+            states = {
+                (row[0], row[1]): row[2:]
+                for row in tx.rows(self._leases, batch=_lease_batch(outcomes))
+            }
             kept: list[Outcome] = []
             tasks: list[tuple[str, int]] = []  # name and priority of each kept outcome
             for outcome in outcomes:
@@ -135,7 +152,13 @@ class SqlExecution:
             )
             self._journal.events(tx, [_event(outcome) for outcome in kept])
             return self._follow_up(
-                tx, fenced, kept, tasks, due_at, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+                tx,
+                fenced,
+                kept,
+                tasks,
+                due_at,
+                max_queue_delay_seconds=max_queue_delay_seconds,
+                outbox=outbox,
             )
 
     def _follow_up(
@@ -154,13 +177,18 @@ class SqlExecution:
             if outcome.status in FINAL:
                 key = TaskKey(outcome.tenant_id, outcome.task_id)
                 (completed if outcome.status is TaskStatus.COMPLETED else unsuccessful).append(key)
-                tallies.append(Tally(outcome.tenant_id, tx.now, task, outcome.status, outcome.duration_ms))
+                tallies.append(
+                    Tally(outcome.tenant_id, tx.now, task, outcome.status, outcome.duration_ms)
+                )
             else:
                 sends.append(Send(outcome.tenant_id, outcome.task_id, task, priority, due))
         more = self._dependents.after(tx, completed=completed, unsuccessful=unsuccessful)
         self._journal.tally(tx, tallies)
         to_send = self._journal.send(
-            tx, [*sends, *more.sends], max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+            tx,
+            [*sends, *more.sends],
+            max_queue_delay_seconds=max_queue_delay_seconds,
+            outbox=outbox,
         )
         return FinishResult(fenced, to_send, [*completed, *unsuccessful, *more.ended])
 
@@ -172,7 +200,10 @@ class SqlExecution:
         cancel_requested: list[TaskKey] = []
         lost: list[TaskKey] = []
         with self._database.write(durable=False) as tx:
-            states = {(row[0], row[1]): row[2:] for row in tx.rows(self._leases, batch=_lease_batch(leases))}
+            states = {
+                (row[0], row[1]): row[2:]
+                for row in tx.rows(self._leases, batch=_lease_batch(leases))
+            }
             kept: list[Lease] = []
             events: list[NewEvent] = []
             for lease in leases:
@@ -200,14 +231,23 @@ class SqlExecution:
                 return []
             keys = [TaskKey(row[0], row[1]) for row in rows]
             tx.run(self._expire, batch=batch_text(keys), now=tx.now)
-            self._journal.events(tx, [NewEvent(*key, EventType.EXPIRED, None, None) for key in keys])
-            self._journal.tally(tx, [Tally(row[0], tx.now, row[2], TaskStatus.EXPIRED, 0.0) for row in rows])
+            self._journal.events(
+                tx, [NewEvent(*key, EventType.EXPIRED, None, None) for key in keys]
+            )
+            self._journal.tally(
+                tx, [Tally(row[0], tx.now, row[2], TaskStatus.EXPIRED, 0.0) for row in rows]
+            )
             more = self._dependents.after(tx, completed=(), unsuccessful=keys)
         return [*keys, *more.ended]
 
     def lost(self, *, dead_workers: Sequence[str], limit: int) -> list[LostTask]:
         with self._database.write() as tx:
-            rows = tx.rows(self._lost, now=tx.now, workers=batch_text([[worker] for worker in dead_workers]), limit=limit)
+            rows = tx.rows(
+                self._lost,
+                now=tx.now,
+                workers=batch_text([[worker] for worker in dead_workers]),
+                limit=limit,
+            )
         return [LostTask(*row[:-1], cancel_requested=bool(row[-1])) for row in rows]
 
 
@@ -266,7 +306,11 @@ def _claim(database: Database) -> sa.Update:
 def _started_events(database: Database) -> sa.sql.dml.Insert:
     t, e = schema.tasks, schema.events
     batch = batch_table(database, _KEY)
-    data = sa.literal_column("'{\"worker_id\":'").concat(sa.bindparam("worker", type_=TEXT)).concat(sa.literal_column("'}'"))
+    data = (
+        sa.literal_column("'{\"worker_id\":'")
+        .concat(sa.bindparam("worker", type_=TEXT))
+        .concat(sa.literal_column("'}'"))
+    )
     rows = (
         sa.select(
             t.c.tenant_id,
@@ -288,9 +332,23 @@ def _claimed(database: Database) -> sa.Select[Any]:
     batch = batch_table(database, _KEY)
     return (
         sa.select(
-            t.c.tenant_id, t.c.id, t.c.task, t.c.priority, t.c.attempt, t.c.failure_count, t.c.crash_count,
-            t.c.max_retries, t.c.timeout_seconds, t.c.expires_at, t.c.created_at, t.c.run_at, t.c.started_at,
-            i.c.arguments, i.c.input_key, i.c.metadata, i.c.request_id,
+            t.c.tenant_id,
+            t.c.id,
+            t.c.task,
+            t.c.priority,
+            t.c.attempt,
+            t.c.failure_count,
+            t.c.crash_count,
+            t.c.max_retries,
+            t.c.timeout_seconds,
+            t.c.expires_at,
+            t.c.created_at,
+            t.c.run_at,
+            t.c.started_at,
+            i.c.arguments,
+            i.c.input_key,
+            i.c.metadata,
+            i.c.request_id,
         )  # fmt: skip
         .select_from(batch)
         .join(t, _is(batch))
@@ -302,7 +360,11 @@ def _claimed(database: Database) -> sa.Select[Any]:
 def _state(database: Database) -> sa.Select[Any]:
     t = schema.tasks
     batch = batch_table(database, _KEY)
-    return sa.select(t.c.tenant_id, t.c.id, t.c.status, t.c.run_at).select_from(batch).join(t, _is(batch))
+    return (
+        sa.select(t.c.tenant_id, t.c.id, t.c.status, t.c.run_at)
+        .select_from(batch)
+        .join(t, _is(batch))
+    )
 
 
 def _leases(database: Database) -> sa.Select[Any]:
@@ -310,13 +372,23 @@ def _leases(database: Database) -> sa.Select[Any]:
     batch = batch_table(database, _KEY)
     statement = (
         sa.select(
-            t.c.tenant_id, t.c.id, t.c.lease_token, t.c.cancel_requested, t.c.task, t.c.priority, t.c.attempt
+            t.c.tenant_id,
+            t.c.id,
+            t.c.lease_token,
+            t.c.cancel_requested,
+            t.c.task,
+            t.c.priority,
+            t.c.attempt,
         )
         .select_from(batch)
         .join(t, _is(batch))
         .where(t.c.status == sa.literal_column(f"'{TaskStatus.RUNNING.value}'"))
     )
-    return statement if database.is_sqlite else statement.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
+    return (
+        statement
+        if database.is_sqlite
+        else statement.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
+    )
 
 
 def _finish(database: Database) -> sa.Update:
@@ -360,7 +432,9 @@ def _extend(database: Database) -> sa.Update:
         .values(
             lease_until=sa.bindparam("until", type_=INTEGER),
             progress=sa.func.coalesce(batch.c.progress, t.c.progress),
-            progress_message=sa.case((batch.c.progress.is_(None), t.c.progress_message), else_=batch.c.progress_message),
+            progress_message=sa.case(
+                (batch.c.progress.is_(None), t.c.progress_message), else_=batch.c.progress_message
+            ),
         )
         .where(_is(batch), t.c.lease_token == batch.c.lease_token)
     )
@@ -387,7 +461,8 @@ def _expire(database: Database) -> sa.Update:
     return (
         t.update()
         .values(
-            status=sa.literal_column(f"'{TaskStatus.EXPIRED.value}'"), finished_at=sa.bindparam("now", type_=INTEGER)
+            status=sa.literal_column(f"'{TaskStatus.EXPIRED.value}'"),
+            finished_at=sa.bindparam("now", type_=INTEGER),
         )
         .where(_is(batch), one_of(t.c.status, WAITING))
     )
@@ -398,15 +473,26 @@ def _lost(database: Database) -> sa.Select[Any]:
     dead = batch_table(database, {"id": TEXT}, "workers")
     return (
         sa.select(
-            t.c.tenant_id, t.c.id, t.c.task, t.c.worker_id, t.c.lease_token, t.c.lease_until, t.c.attempt,
-            t.c.failure_count, t.c.crash_count, t.c.max_retries, t.c.expires_at, t.c.cancel_requested,
+            t.c.tenant_id,
+            t.c.id,
+            t.c.task,
+            t.c.worker_id,
+            t.c.lease_token,
+            t.c.lease_until,
+            t.c.attempt,
+            t.c.failure_count,
+            t.c.crash_count,
+            t.c.max_retries,
+            t.c.expires_at,
+            t.c.cancel_requested,
         )  # fmt: skip
         .where(
             t.c.finished_at.is_(None),
             t.c.status == sa.literal_column(f"'{TaskStatus.RUNNING.value}'"),
-            sa.or_(t.c.lease_until < sa.bindparam("now", type_=INTEGER), t.c.worker_id.in_(sa.select(dead.c.id))),
+            sa.or_(
+                t.c.lease_until < sa.bindparam("now", type_=INTEGER),
+                t.c.worker_id.in_(sa.select(dead.c.id)),
+            ),
         )
         .limit(sa.bindparam("limit", type_=sa.Integer))
     )
-
-

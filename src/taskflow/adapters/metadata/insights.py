@@ -20,9 +20,9 @@ class SqlInsights:
 
     def counts(self, tenant_id: str | None) -> TaskCounts:
         t, n = schema.tasks, schema.tallies
-        active = sa.select(t.c.status, t.c.priority, sa.func.count(), sa.func.min(t.c.run_at)).where(
-            t.c.finished_at.is_(None)
-        )
+        active = sa.select(
+            t.c.status, t.c.priority, sa.func.count(), sa.func.min(t.c.run_at)
+        ).where(t.c.finished_at.is_(None))
         ended = sa.select(
             n.c.status,
             sa.func.sum(n.c.count),

@@ -11,7 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from taskflow.adapters.metadata import schema
-from taskflow.adapters.metadata.batch import ID, INTEGER, NUMBER, TEXT, batch_table, batch_text, insert_from
+from taskflow.adapters.metadata.batch import (
+    ID,
+    INTEGER,
+    NUMBER,
+    TEXT,
+    batch_table,
+    batch_text,
+    insert_from,
+)
 from taskflow.adapters.metadata.database import Database, Transaction
 from taskflow.core.events import EventType
 from taskflow.ports.metadata import OutboxEntry, TaskKey
@@ -69,30 +77,56 @@ class Journal:
             insert_from(
                 database,
                 schema.events,
-                {"tenant_id": TEXT, "task_id": ID, "type": TEXT, "at": INTEGER, "attempt": INTEGER, "data": TEXT},
+                {
+                    "tenant_id": TEXT,
+                    "task_id": ID,
+                    "type": TEXT,
+                    "at": INTEGER,
+                    "attempt": INTEGER,
+                    "data": TEXT,
+                },
             )
         )
         self._insert_outbox = database.prepare(
             insert_from(
                 database,
                 schema.outbox,
-                {"id": ID, "tenant_id": TEXT, "task_id": ID, "task": TEXT, "priority": INTEGER, "due_at": INTEGER},
+                {
+                    "id": ID,
+                    "tenant_id": TEXT,
+                    "task_id": ID,
+                    "task": TEXT,
+                    "priority": INTEGER,
+                    "due_at": INTEGER,
+                },
             )
         )
-        results = {"tenant_id": TEXT, "task_id": ID, "result": TEXT, "result_key": TEXT, "error": TEXT}
-        self._upsert_results = database.prepare(_upsert(database, schema.task_results, results, key=2))
+        results = {
+            "tenant_id": TEXT,
+            "task_id": ID,
+            "result": TEXT,
+            "result_key": TEXT,
+            "error": TEXT,
+        }
+        self._upsert_results = database.prepare(
+            _upsert(database, schema.task_results, results, key=2)
+        )
         keys = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
         table = schema.task_results
         self._delete_results = database.prepare(
             table.delete().where(
-                sa.tuple_(table.c.tenant_id, table.c.task_id).in_(sa.select(keys.c.tenant_id, keys.c.task_id))
+                sa.tuple_(table.c.tenant_id, table.c.task_id).in_(
+                    sa.select(keys.c.tenant_id, keys.c.task_id)
+                )
             )
         )
         tallies = {
             "tenant_id": TEXT, "hour": INTEGER, "task": TEXT, "status": TEXT, "shard": INTEGER,
             "count": INTEGER, "duration_ms": NUMBER,
         }  # fmt: skip
-        self._add_tallies = database.prepare(_upsert(database, schema.tallies, tallies, key=5, add=True))
+        self._add_tallies = database.prepare(
+            _upsert(database, schema.tallies, tallies, key=5, add=True)
+        )
 
     def events(self, tx: Transaction, events: Sequence[NewEvent]) -> None:
         if events:
@@ -116,12 +150,19 @@ class Journal:
             counts[key] += count
             durations[key] = durations.get(key, 0.0) + count * duration_ms
         # Sorted, so that concurrent transactions take the row locks in one order.
-        rows = [(*key[:4], self._shard, count, durations[key]) for key, count in sorted(counts.items())]
+        rows = [
+            (*key[:4], self._shard, count, durations[key]) for key, count in sorted(counts.items())
+        ]
         if rows:
             tx.run(self._add_tallies, batch=batch_text(rows))
 
     def send(
-        self, tx: Transaction, wanted: Sequence[Send], *, max_queue_delay_seconds: float, outbox: bool
+        self,
+        tx: Transaction,
+        wanted: Sequence[Send],
+        *,
+        max_queue_delay_seconds: float,
+        outbox: bool,
     ) -> list[OutboxEntry]:
         """Outbox rows where they are needed; returns what to send as soon as the transaction has committed.
 
@@ -139,14 +180,21 @@ class Journal:
                 rows.append((entry_id, tenant_id, task_id, task, priority, due_at))
             if near:
                 delay = max(0, due_at - now) / _MICROSECONDS
-                to_send.append(OutboxEntry(Message(task_id, tenant_id, task, priority, delay), entry_id))
+                to_send.append(
+                    OutboxEntry(Message(task_id, tenant_id, task, priority, delay), entry_id)
+                )
         if rows:
             tx.run(self._insert_outbox, batch=batch_text(rows))
         return to_send
 
 
 def _upsert(
-    database: Database, table: sa.Table, columns: dict[str, sa.types.TypeEngine[object]], *, key: int, add: bool = False
+    database: Database,
+    table: sa.Table,
+    columns: dict[str, sa.types.TypeEngine[object]],
+    *,
+    key: int,
+    add: bool = False,
 ) -> sa.sql.dml.Insert:
     """Insert a batch; where the first ``key`` columns are known, replace the others, or with ``add`` add to them."""
     batch = batch_table(database, columns)
@@ -154,6 +202,11 @@ def _upsert(
     # SQLite's grammar needs a WHERE between SELECT and ON CONFLICT.
     insert = dialect.insert(table).from_select(list(columns), sa.select(batch).where(sa.true()))
     names = list(columns)
-    changes = {name: (table.c[name] + insert.excluded[name]) if add else insert.excluded[name] for name in names[key:]}
-    statement: sa.sql.dml.Insert = insert.on_conflict_do_update(index_elements=names[:key], set_=changes)
+    changes = {
+        name: (table.c[name] + insert.excluded[name]) if add else insert.excluded[name]
+        for name in names[key:]
+    }
+    statement: sa.sql.dml.Insert = insert.on_conflict_do_update(
+        index_elements=names[:key], set_=changes
+    )
     return statement

@@ -51,12 +51,16 @@ class SqlMaintenance:
                 while chunk := list(islice(values, _CHUNK)):
                     for row in chunk:
                         if row.keys() != set(table.c.keys()):
-                            raise BackupInvalidError(f"table {name} has other columns than this program's")
+                            raise BackupInvalidError(
+                                f"table {name} has other columns than this program's"
+                            )
                     connection.execute(table.insert(), chunk)
                     count += len(chunk)
             if not self._database.is_sqlite:
                 connection.execute(
-                    sa.text("SELECT setval(pg_get_serial_sequence('events', 'id'), coalesce(max(id), 1)) FROM events")
+                    sa.text(
+                        "SELECT setval(pg_get_serial_sequence('events', 'id'), coalesce(max(id), 1)) FROM events"
+                    )
                 )
             connection.commit()
         return count

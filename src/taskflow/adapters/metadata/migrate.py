@@ -68,7 +68,9 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
         return
     file = database.url.database
     if not file or file == ":memory:":
-        raise ConfigurationError("TASKFLOW_DATABASE_URL: an in-memory SQLite store would lose accepted tasks; name a file")
+        raise ConfigurationError(
+            "TASKFLOW_DATABASE_URL: an in-memory SQLite store would lose accepted tasks; name a file"
+        )
     try:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         lock = open(f"{file}.migrate", "w")  # noqa: SIM115 - closed below

@@ -33,7 +33,9 @@ class SqlOutbox:
             .order_by(o.c.due_at)
             .limit(sa.bindparam("limit", type_=sa.Integer))
         )
-        self._due = database.prepare_rows(due if database.is_sqlite else due.with_for_update(skip_locked=True))
+        self._due = database.prepare_rows(
+            due if database.is_sqlite else due.with_for_update(skip_locked=True)
+        )
         batch = batch_table(database, {"id": ID})
         chosen = o.c.id.in_(sa.select(batch.c.id))
         self._lease = database.prepare(
@@ -42,15 +44,25 @@ class SqlOutbox:
         self._delete = database.prepare(o.delete().where(chosen))
         self._next = sa.select(sa.func.min(o.c.due_at))
 
-    def lease(self, *, lookahead_seconds: float, lease_seconds: float, limit: int) -> list[OutboxEntry]:
+    def lease(
+        self, *, lookahead_seconds: float, lease_seconds: float, limit: int
+    ) -> list[OutboxEntry]:
         with self._database.write(durable=False) as tx:
             now = tx.now
-            rows = tx.rows(self._due, horizon=now + int(lookahead_seconds * _MICROSECONDS), now=now, limit=limit)
+            rows = tx.rows(
+                self._due,
+                horizon=now + int(lookahead_seconds * _MICROSECONDS),
+                now=now,
+                limit=limit,
+            )
             if rows:
                 until = now + int(lease_seconds * _MICROSECONDS)
                 tx.run(self._lease, batch=batch_text([[row[0]] for row in rows]), until=until)
         return [
-            OutboxEntry(Message(task_id, tenant_id, task, priority, max(0, due_at - now) / _MICROSECONDS), entry_id)
+            OutboxEntry(
+                Message(task_id, tenant_id, task, priority, max(0, due_at - now) / _MICROSECONDS),
+                entry_id,
+            )
             for entry_id, tenant_id, task_id, task, priority, due_at in rows
         ]
 
@@ -64,7 +76,13 @@ class SqlOutbox:
             return
         with self._database.write() as tx:
             sends = [
-                Send(m.tenant_id, m.task_id, m.task, m.priority, tx.now + int(m.delay_seconds * _MICROSECONDS))
+                Send(
+                    m.tenant_id,
+                    m.task_id,
+                    m.task,
+                    m.priority,
+                    tx.now + int(m.delay_seconds * _MICROSECONDS),
+                )
                 for m in messages
             ]
             self._journal.send(tx, sends, max_queue_delay_seconds=0.0, outbox=True)
@@ -82,12 +100,18 @@ class SqlOutbox:
             for status in sorted(CLAIMABLE):
                 statement: sa.Select[Any] = (
                     sa.select(t.c.tenant_id, t.c.id, t.c.task, t.c.priority, t.c.run_at)
-                    .where(t.c.finished_at.is_(None), one_of(t.c.status, [status]), t.c.run_at <= horizon)
+                    .where(
+                        t.c.finished_at.is_(None),
+                        one_of(t.c.status, [status]),
+                        t.c.run_at <= horizon,
+                    )
                     .order_by(t.c.priority, t.c.run_at)
                 )
                 rows = connection.execution_options(yield_per=batch).execute(statement)
                 for partition in rows.partitions():
                     yield [
-                        Message(task_id, tenant_id, task, priority, max(0, run_at - now) / _MICROSECONDS)
+                        Message(
+                            task_id, tenant_id, task, priority, max(0, run_at - now) / _MICROSECONDS
+                        )
                         for tenant_id, task_id, task, priority, run_at in partition
                     ]

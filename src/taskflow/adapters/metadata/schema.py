@@ -13,7 +13,9 @@ from sqlalchemy.dialects import postgresql
 metadata = sa.MetaData()
 
 Id = sa.String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
-BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite: only INTEGER aliases the row id
+BigId = sa.BigInteger().with_variant(
+    sa.Integer(), "sqlite"
+)  # SQLite: only INTEGER aliases the row id
 
 
 def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
@@ -60,9 +62,13 @@ sa.Index(
     postgresql_where=tasks.c.finished_at.is_(None),
 )
 _expiring = sa.and_(tasks.c.expires_at.is_not(None), tasks.c.finished_at.is_(None))
-sa.Index("ix_tasks_expiring", tasks.c.expires_at, sqlite_where=_expiring, postgresql_where=_expiring)
+sa.Index(
+    "ix_tasks_expiring", tasks.c.expires_at, sqlite_where=_expiring, postgresql_where=_expiring
+)
 # Dead letters, and lists of what was cancelled or expired: rare among what is final.
-unsuccessful = sa.and_(tasks.c.finished_at.is_not(None), tasks.c.status != sa.literal_column("'completed'"))
+unsuccessful = sa.and_(
+    tasks.c.finished_at.is_not(None), tasks.c.status != sa.literal_column("'completed'")
+)
 sa.Index(
     "ix_tasks_unsuccessful",
     tasks.c.tenant_id,
@@ -80,7 +86,9 @@ task_inputs = _table(
     sa.Column("arguments", sa.Text),
     sa.Column("input_key", sa.Text),
     sa.Column("metadata", sa.Text),
-    sa.Column("tags", sa.Text),  # as JSON, to be read; task_tags and task_dependencies are there to be searched
+    sa.Column(
+        "tags", sa.Text
+    ),  # as JSON, to be read; task_tags and task_dependencies are there to be searched
     sa.Column("depends_on", sa.Text),
     sa.Column("idempotency_key", sa.Text),
     sa.Column("request_id", sa.Text),

@@ -9,11 +9,24 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from taskflow.adapters.metadata import schema
-from taskflow.adapters.metadata.batch import ID, INTEGER, NUMBER, TEXT, batch_table, batch_text, insert_from
+from taskflow.adapters.metadata.batch import (
+    ID,
+    INTEGER,
+    NUMBER,
+    TEXT,
+    batch_table,
+    batch_text,
+    insert_from,
+)
 from taskflow.adapters.metadata.database import Database, Transaction
 from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, failed_dependency
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
-from taskflow.core.errors import IdempotencyConflictError, QueueFullError, TaskFlowError, TaskNotFoundError
+from taskflow.core.errors import (
+    IdempotencyConflictError,
+    QueueFullError,
+    TaskFlowError,
+    TaskNotFoundError,
+)
 from taskflow.core.events import EventType
 from taskflow.core.jsontext import dumps
 from taskflow.core.submission import Accepted, NewTask
@@ -59,20 +72,32 @@ class SqlSubmissions:
             insert_from(database, schema.task_tags, {"tenant_id": TEXT, "tag": TEXT, "task_id": ID})
         )
         self._insert_dependencies = database.prepare(
-            insert_from(database, schema.task_dependencies, {"tenant_id": TEXT, "depends_on": ID, "task_id": ID})
+            insert_from(
+                database,
+                schema.task_dependencies,
+                {"tenant_id": TEXT, "depends_on": ID, "task_id": ID},
+            )
         )
         self._insert_keys = database.prepare(_insert_keys(database))
         self._known_keys = database.prepare_rows(_known_keys(database))
         self._parents = database.prepare_rows(_parents(database))
         waiting = sa.select(sa.literal_column("1")).where(
-            t.c.finished_at.is_(None), t.c.status.in_([sa.literal_column(f"'{s.value}'") for s in sorted(WAITING)])
+            t.c.finished_at.is_(None),
+            t.c.status.in_([sa.literal_column(f"'{s.value}'") for s in sorted(WAITING)]),
         )
         self._count_waiting = database.prepare_rows(
-            sa.select(sa.func.count().label("n")).select_from(waiting.limit(sa.bindparam("most", type_=sa.Integer)).subquery())
+            sa.select(sa.func.count().label("n")).select_from(
+                waiting.limit(sa.bindparam("most", type_=sa.Integer)).subquery()
+            )
         )
 
     def insert(
-        self, tasks: Sequence[NewTask], *, max_waiting: int, max_queue_delay_seconds: float, outbox: bool
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        max_waiting: int,
+        max_queue_delay_seconds: float,
+        outbox: bool,
     ) -> InsertResult:
         answers: list[Accepted | TaskFlowError | None] = [None] * len(tasks)
         with self._database.write() as tx:
@@ -83,9 +108,13 @@ class SqlSubmissions:
             rows = self._rows(tx, tasks, answers)
             if any(row.new.idempotency_key is not None for row in rows):
                 rows = self._take_keys(tx, tasks, answers, rows)
-            entries = self._write(tx, rows, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox)
+            entries = self._write(
+                tx, rows, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+            )
         for index, task in enumerate(tasks):
-            if answers[index] is None:  # pragma: no cover - every task above is either a row or answered
+            if (
+                answers[index] is None
+            ):  # pragma: no cover - every task above is either a row or answered
                 raise AssertionError(f"submission {task.id} was left without an answer")
         ended = [TaskKey(row.new.tenant_id, row.new.id) for row in rows if row.status == _FAILED]
         return InsertResult([answer for answer in answers if answer is not None], entries, ended)
@@ -93,7 +122,10 @@ class SqlSubmissions:
     # --- who gets in ----------------------------------------------------------------------------
 
     def _replay(
-        self, tx: Transaction, tasks: Sequence[NewTask], answers: list[Accepted | TaskFlowError | None]
+        self,
+        tx: Transaction,
+        tasks: Sequence[NewTask],
+        answers: list[Accepted | TaskFlowError | None],
     ) -> None:
         """Answer submissions whose idempotency key is already taken."""
         keyed = [
@@ -101,9 +133,14 @@ class SqlSubmissions:
             for index, task in enumerate(tasks)
             if task.idempotency_key is not None and answers[index] is None
         ]
-        known = {(row[0], row[1]): row[2:] for row in tx.rows(self._known_keys, batch=batch_text(keyed))}
+        known = {
+            (row[0], row[1]): row[2:] for row in tx.rows(self._known_keys, batch=batch_text(keyed))
+        }
         for index, task in enumerate(tasks):
-            if answers[index] is None and (row := known.get((task.tenant_id, task.idempotency_key or ""))) is not None:
+            if (
+                answers[index] is None
+                and (row := known.get((task.tenant_id, task.idempotency_key or ""))) is not None
+            ):
                 task_id, request_hash, status, created_at, run_at = row
                 if task_id == task.id:
                     continue
@@ -113,7 +150,11 @@ class SqlSubmissions:
                     answers[index] = _conflict(task)
 
     def _admit(
-        self, tx: Transaction, tasks: Sequence[NewTask], answers: list[Accepted | TaskFlowError | None], most: int
+        self,
+        tx: Transaction,
+        tasks: Sequence[NewTask],
+        answers: list[Accepted | TaskFlowError | None],
+        most: int,
     ) -> None:
         wanted = sum(answer is None for answer in answers)
         if wanted > self._headroom:
@@ -130,7 +171,10 @@ class SqlSubmissions:
                     self._headroom -= 1
 
     def _rows(
-        self, tx: Transaction, tasks: Sequence[NewTask], answers: list[Accepted | TaskFlowError | None]
+        self,
+        tx: Transaction,
+        tasks: Sequence[NewTask],
+        answers: list[Accepted | TaskFlowError | None],
     ) -> list[_Row]:
         now = tx.now
         wanted = [
@@ -141,7 +185,10 @@ class SqlSubmissions:
         ]
         parents: dict[tuple[str, str], str] = {}
         if wanted:
-            parents = {(tenant, task_id): status for tenant, task_id, status in tx.rows(self._parents, batch=batch_text(wanted))}
+            parents = {
+                (tenant, task_id): status
+                for tenant, task_id, status in tx.rows(self._parents, batch=batch_text(wanted))
+            }
         rows: list[_Row] = []
         first_of_key: dict[tuple[str, str], tuple[NewTask, Accepted]] = {}
         for index, task in enumerate(tasks):
@@ -153,21 +200,32 @@ class SqlSubmissions:
                     same = known[0].request_hash == task.request_hash
                     answers[index] = known[1]._replace(replayed=True) if same else _conflict(task)
                     continue
-            run_at = task.run_at if task.run_at is not None else now + int(task.delay_seconds * _MICROSECONDS)
+            run_at = (
+                task.run_at
+                if task.run_at is not None
+                else now + int(task.delay_seconds * _MICROSECONDS)
+            )
             expires_at = task.expires_at
             if expires_at is None and task.expires_in_seconds is not None:
                 expires_at = now + int(task.expires_in_seconds * _MICROSECONDS)
             status, waits_for, failed_parent = (_SCHEDULED if run_at > now else _PENDING), 0, None
             if task.depends_on:
-                states = {parent: parents.get((task.tenant_id, parent)) for parent in task.depends_on}
+                states = {
+                    parent: parents.get((task.tenant_id, parent)) for parent in task.depends_on
+                }
                 if missing := [parent for parent, state in states.items() if state is None]:
                     answers[index] = TaskNotFoundError(
                         f"depends_on: there is no task {missing[0]}",
-                        fields=[{"field": "depends_on", "message": f"no task {parent}"} for parent in missing],
+                        fields=[
+                            {"field": "depends_on", "message": f"no task {parent}"}
+                            for parent in missing
+                        ],
                     )
                     continue
                 waits_for = sum(state != TaskStatus.COMPLETED for state in states.values())
-                failed_parent = next((p for p, state in states.items() if state in _UNSUCCESSFUL), None)
+                failed_parent = next(
+                    (p for p, state in states.items() if state in _UNSUCCESSFUL), None
+                )
                 if waits_for:
                     status = _FAILED if failed_parent else _BLOCKED
             rows.append(_Row(task, status, run_at, expires_at, waits_for, failed_parent))
@@ -208,7 +266,9 @@ class SqlSubmissions:
 
     # --- what is written ------------------------------------------------------------------------
 
-    def _write(self, tx: Transaction, rows: Sequence[_Row], *, max_queue_delay_seconds: float, outbox: bool) -> list[Any]:
+    def _write(
+        self, tx: Transaction, rows: Sequence[_Row], *, max_queue_delay_seconds: float, outbox: bool
+    ) -> list[Any]:
         if not rows:
             return []
         now = tx.now
@@ -251,18 +311,30 @@ class SqlSubmissions:
             tx.run(self._insert_dependencies, batch=batch_text(dependencies))
         if failed:
             self._write_failed(tx, failed)
-        return self._journal.send(tx, sends, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox)
+        return self._journal.send(
+            tx, sends, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+        )
 
     def _write_failed(self, tx: Transaction, rows: Iterable[_Row]) -> None:
-        results = [failed_dependency(r.new.tenant_id, r.new.id, parent=r.failed_parent or "") for r in rows]
+        results = [
+            failed_dependency(r.new.tenant_id, r.new.id, parent=r.failed_parent or "") for r in rows
+        ]
         self._journal.results(tx, results)
         self._journal.events(
-            tx, [NewEvent(r.tenant_id, r.task_id, EventType.FAILED, None, f'{{"error":{r.error}}}') for r in results]
+            tx,
+            [
+                NewEvent(r.tenant_id, r.task_id, EventType.FAILED, None, f'{{"error":{r.error}}}')
+                for r in results
+            ],
         )
-        self._journal.tally(tx, [Tally(r.new.tenant_id, tx.now, r.new.task, _FAILED, 0.0) for r in rows])
+        self._journal.tally(
+            tx, [Tally(r.new.tenant_id, tx.now, r.new.task, _FAILED, 0.0) for r in rows]
+        )
 
 
-_UNSUCCESSFUL = frozenset({TaskStatus.FAILED.value, TaskStatus.CANCELLED.value, TaskStatus.EXPIRED.value})
+_UNSUCCESSFUL = frozenset(
+    {TaskStatus.FAILED.value, TaskStatus.CANCELLED.value, TaskStatus.EXPIRED.value}
+)
 
 
 def _conflict(task: NewTask) -> IdempotencyConflictError:
@@ -276,7 +348,9 @@ def _insert_keys(database: Database) -> sa.sql.dml.Insert:
     columns = {"tenant_id": TEXT, "key": TEXT, "task_id": ID, "request_hash": TEXT}
     batch = batch_table(database, columns)
     dialect = sqlite if database.is_sqlite else postgresql
-    insert = dialect.insert(schema.idempotency_keys).from_select(list(columns), sa.select(batch).where(sa.true()))
+    insert = dialect.insert(schema.idempotency_keys).from_select(
+        list(columns), sa.select(batch).where(sa.true())
+    )
     statement: sa.sql.dml.Insert = insert.on_conflict_do_nothing()
     return statement
 
@@ -285,7 +359,15 @@ def _known_keys(database: Database) -> sa.Select[Any]:
     keys, t = schema.idempotency_keys, schema.tasks
     batch = batch_table(database, {"tenant_id": TEXT, "key": TEXT})
     return (
-        sa.select(keys.c.tenant_id, keys.c.key, keys.c.task_id, keys.c.request_hash, t.c.status, t.c.created_at, t.c.run_at)
+        sa.select(
+            keys.c.tenant_id,
+            keys.c.key,
+            keys.c.task_id,
+            keys.c.request_hash,
+            t.c.status,
+            t.c.created_at,
+            t.c.run_at,
+        )
         .select_from(batch)
         .join(keys, sa.and_(keys.c.tenant_id == batch.c.tenant_id, keys.c.key == batch.c.key))
         .join(t, sa.and_(t.c.tenant_id == keys.c.tenant_id, t.c.id == keys.c.task_id), isouter=True)
@@ -300,5 +382,3 @@ def _parents(database: Database) -> sa.Select[Any]:
     )
     # Locked, so that a parent cannot end between this look and the commit without seeing its new dependent.
     return statement if database.is_sqlite else statement.with_for_update(of=t, read=True)
-
-

@@ -33,10 +33,18 @@ class SqlTasks(SqlControl):
         t, i, r = schema.tasks, schema.task_inputs, schema.task_results
         self._view = (
             sa.select(
-                t, i.c.arguments, i.c.input_key, i.c.metadata, i.c.tags, i.c.depends_on,
-                i.c.idempotency_key, i.c.request_id,
-                r.c.result, r.c.result_key, r.c.error,
-            )  # fmt: skip
+                t,
+                i.c.arguments,
+                i.c.input_key,
+                i.c.metadata,
+                i.c.tags,
+                i.c.depends_on,
+                i.c.idempotency_key,
+                i.c.request_id,
+                r.c.result,
+                r.c.result_key,
+                r.c.error,
+            )
             .join(i, sa.and_(i.c.tenant_id == t.c.tenant_id, i.c.task_id == t.c.id))
             .join(r, sa.and_(r.c.tenant_id == t.c.tenant_id, r.c.task_id == t.c.id), isouter=True)
         )
@@ -49,7 +57,10 @@ class SqlTasks(SqlControl):
         self._row = namedtuple("_row", [column.name for column in self._view.selected_columns])  # type: ignore[misc]
         wanted = batch_table(database, {"id": ID})
         self._by_id = database.prepare_rows(
-            self._view.where(t.c.tenant_id == sa.bindparam("tenant", type_=TEXT), t.c.id.in_(sa.select(wanted.c.id)))
+            self._view.where(
+                t.c.tenant_id == sa.bindparam("tenant", type_=TEXT),
+                t.c.id.in_(sa.select(wanted.c.id)),
+            )
         )
 
     def get(self, tenant_id: str, task_ids: Sequence[str]) -> list[StoredTask]:
@@ -59,9 +70,14 @@ class SqlTasks(SqlControl):
 
     def final(self, keys: Sequence[TaskKey]) -> dict[TaskKey, bool]:
         rows = self._database.read_rows(self._endings, batch=batch_text(keys))
-        return {TaskKey(tenant_id, task_id): finished_at is not None for tenant_id, task_id, finished_at in rows}
+        return {
+            TaskKey(tenant_id, task_id): finished_at is not None
+            for tenant_id, task_id, finished_at in rows
+        }
 
-    def list(self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None) -> list[StoredTask]:
+    def list(
+        self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None
+    ) -> list[StoredTask]:
         t = schema.tasks
         statement = self._view.where(t.c.tenant_id == tenant_id, *_conditions(where))
         if before is not None:
@@ -72,7 +88,10 @@ class SqlTasks(SqlControl):
                 tags, sa.and_(tags.c.tenant_id == t.c.tenant_id, tags.c.task_id == t.c.id)
             ).where(tags.c.tag == where.tag)
         with self._database.read() as connection:
-            return [stored_task(row) for row in connection.execute(statement.order_by(t.c.id.desc()).limit(limit))]
+            return [
+                stored_task(row)
+                for row in connection.execute(statement.order_by(t.c.id.desc()).limit(limit))
+            ]
 
     def dead_letter_keys(
         self, tenant_id: str, where: TaskFilter, *, task_ids: Sequence[str] | None, limit: int
@@ -87,7 +106,10 @@ class SqlTasks(SqlControl):
             statement = statement.where(t.c.id.in_(sa.select(wanted.c.id)))
             parameters["batch"] = batch_text([[task_id] for task_id in task_ids])
         with self._database.read() as connection:
-            return [TaskKey(*row) for row in connection.execute(statement.order_by(t.c.id).limit(limit), parameters)]
+            return [
+                TaskKey(*row)
+                for row in connection.execute(statement.order_by(t.c.id).limit(limit), parameters)
+            ]
 
     def events(self, tenant_id: str, task_id: str, *, after: int, limit: int) -> list[Event]:
         e = schema.events
@@ -106,7 +128,10 @@ class SqlTasks(SqlControl):
                 task_id=row.task_id,
                 type=EventType(row.type),
                 at=moment(row.at),
-                data={**({"attempt": row.attempt} if row.attempt is not None else {}), **_json(row.data, {})},
+                data={
+                    **({"attempt": row.attempt} if row.attempt is not None else {}),
+                    **_json(row.data, {}),
+                },
             )
             for row in rows
         ]
@@ -134,7 +159,9 @@ class SqlTasks(SqlControl):
             isouter=True,
         )
         with self._database.read() as connection:
-            rows = connection.execute(statement.order_by(groups.c.count.desc(), groups.c.sample)).all()
+            rows = connection.execute(
+                statement.order_by(groups.c.count.desc(), groups.c.sample)
+            ).all()
         return [
             FailureGroup(
                 row.fingerprint or "",
@@ -154,7 +181,11 @@ def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
     t = schema.tasks
     conditions: list[sa.ColumnElement[bool]] = []
     if where.dead_letters:
-        conditions += [schema.unsuccessful, one_of(t.c.status, [TaskStatus.FAILED]), t.c.discarded == 0]
+        conditions += [
+            schema.unsuccessful,
+            one_of(t.c.status, [TaskStatus.FAILED]),
+            t.c.discarded == 0,
+        ]
     if where.statuses is not None:
         conditions.append(one_of(t.c.status, where.statuses))
         # Said again in the words of the partial indexes, without which a planner may not use them.
@@ -162,7 +193,11 @@ def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
             conditions.append(t.c.finished_at.is_(None))
         elif where.statuses <= FINAL - {TaskStatus.COMPLETED} and not where.dead_letters:
             conditions.append(schema.unsuccessful)
-    for column, value in ((t.c.task, where.task), (t.c.priority, where.priority), (t.c.fingerprint, where.fingerprint)):
+    for column, value in (
+        (t.c.task, where.task),
+        (t.c.priority, where.priority),
+        (t.c.fingerprint, where.fingerprint),
+    ):
         if value is not None:
             conditions.append(column == value)
     if where.created_after is not None:
@@ -170,9 +205,15 @@ def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
     if where.created_before is not None:
         conditions.append(t.c.created_at < where.created_before)
     if where.q is not None:
-        pattern = "%" + where.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").lower() + "%"
+        pattern = (
+            "%"
+            + where.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").lower()
+            + "%"
+        )
         columns = (sa.cast(t.c.id, sa.Text), sa.func.lower(t.c.task), sa.func.lower(t.c.name))
-        conditions.append(sa.or_(*(column.like(pattern, escape=_LIKE_ESCAPE) for column in columns)))
+        conditions.append(
+            sa.or_(*(column.like(pattern, escape=_LIKE_ESCAPE) for column in columns))
+        )
     return conditions
 
 

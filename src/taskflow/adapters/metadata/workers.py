@@ -20,11 +20,16 @@ class SqlWorkers:
         self._database = database
         w = schema.workers
         dialect = sqlite if database.is_sqlite else postgresql
-        insert = dialect.insert(w).values({column.name: sa.bindparam(f"p_{column.name}") for column in w.c})
+        insert = dialect.insert(w).values(
+            {column.name: sa.bindparam(f"p_{column.name}") for column in w.c}
+        )
         self._report = database.prepare(
             insert.on_conflict_do_update(
                 index_elements=[w.c.id],
-                set_={name: insert.excluded[name] for name in ("seen_at", "status", "details", "hostname", "pid")},
+                set_={
+                    name: insert.excluded[name]
+                    for name in ("seen_at", "status", "details", "hostname", "pid")
+                },
             )
         )
         batch = batch_table(database, {"id": TEXT})
@@ -48,7 +53,10 @@ class SqlWorkers:
         with self._database.read() as connection:
             rows = connection.execute(sa.select(w).order_by(w.c.started_at, w.c.id)).all()
         return [
-            WorkerRecord(r.id, r.hostname, r.pid, r.started_at, r.seen_at, r.status, orjson.loads(r.details)) for r in rows
+            WorkerRecord(
+                r.id, r.hostname, r.pid, r.started_at, r.seen_at, r.status, orjson.loads(r.details)
+            )
+            for r in rows
         ]
 
     def forget(self, worker_ids: Sequence[str]) -> None:

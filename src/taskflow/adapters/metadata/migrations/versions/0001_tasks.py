@@ -58,8 +58,18 @@ def upgrade() -> None:
         _flag("discarded"),
         sqlite_with_rowid=False,
     )
-    _partial_index("ix_tasks_active", "tasks", ["status", "priority", "run_at", "tenant_id"], "finished_at IS NULL")
-    _partial_index("ix_tasks_expiring", "tasks", ["expires_at"], "expires_at IS NOT NULL AND finished_at IS NULL")
+    _partial_index(
+        "ix_tasks_active",
+        "tasks",
+        ["status", "priority", "run_at", "tenant_id"],
+        "finished_at IS NULL",
+    )
+    _partial_index(
+        "ix_tasks_expiring",
+        "tasks",
+        ["expires_at"],
+        "expires_at IS NOT NULL AND finished_at IS NULL",
+    )
     _partial_index(
         "ix_tasks_unsuccessful",
         "tasks",
@@ -170,8 +180,12 @@ def upgrade() -> None:
             "ALTER TABLE tasks SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, "
             "autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.02)"
         )
-        op.execute("ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)")
+        op.execute(
+            "ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)"
+        )
 
 
 def _partial_index(name: str, table: str, columns: list[str], where: str) -> None:
-    op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+    op.create_index(
+        name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where)
+    )
