@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,7 @@ def serving(
             start_new_session=True,
         )
     try:
-        wait_until_listening(process, port, log)
+        wait_until_healthy(process, port, log)
         yield ServerProcess(process, port, home, log)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -76,17 +77,21 @@ def serving(
             raise
 
 
-def wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Until ``port`` accepts connections. Raises AssertionError with the log when the process ended instead."""
+def wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Until ``/health`` answers. Raises AssertionError with the log when the process ended instead."""
     for _ in range(START_SECONDS * 50):
+        connection = HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            try:
-                process.wait(0.02)
-            except subprocess.TimeoutExpired:
-                continue
-            break
-        else:
-            return
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass  # not listening yet, or gone while it started
+        finally:
+            connection.close()
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+        break
     raise AssertionError(f"the server did not start:\n{log.read_text()[-4_000:]}")
