@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from taskflow.ports.queue import Delivery
 
-_STALE_ALLOWED = 1_024  # below this many, clearing out costs more than it frees
+_STALE_ALLOWED = 256  # below this many, clearing out costs more than it frees
 make = (
     tuple.__new__
 )  # a NamedTuple's own constructor takes twice as long, and this is done for every message

@@ -153,13 +153,15 @@ class Level(Generic[T]):
     def _clear_the_way(self, selector: Selector) -> None:
         """Move what stands before the first item of the main heap that is acceptable and has no heap of its own."""
         entries, parked = self.main.entries, self._parked
+        moved: list[tuple[int, T]] = []
         while entries:
-            turn, position, item = entries[0]
+            turn, _, item = entries[0]
             if item.task not in parked:
                 if selector.accepts(item.task):
                     break
                 parked[item.task] = FairHeap(round=turn - 1)
-            heappop(entries)
+            self.main.take(1, moved)
+            position, item = moved.pop()
             parked[item.task].add(item, position)
 
 
