@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskflow import logs
 from taskflow.core.classification import describe, fingerprint, judge
@@ -22,6 +22,15 @@ from taskflow.services.counters import Counters
 log = logs.get_logger(__name__)
 
 _BATCH = 500
+
+
+class _Suspect(NamedTuple):
+    """A lease as it was seen expired. Tasks that were claimed together share the token."""
+
+    tenant_id: str
+    task_id: str
+    lease_token: int
+    lease_until: int
 
 
 class Recovery:
@@ -62,9 +71,7 @@ class Recovery:
         self._confirm_seconds = confirm_seconds
         self._max_crashes = max_crashes
         self._default_policy = default_policy
-        self._suspects: dict[
-            tuple[int, int], float
-        ] = {}  # (token, lease_until) → first seen expired
+        self._suspects: dict[_Suspect, float] = {}  # → first seen expired
 
     def run_once(self) -> int:
         """Returns how many tasks were taken over."""
@@ -98,7 +105,7 @@ class Recovery:
 
     def _confirmed(self, lost: list[LostTask], dead: set[str]) -> list[LostTask]:
         now = self._clock.monotonic()
-        seen = {(task.lease_token, task.lease_until): task for task in lost}
+        seen = {_Suspect(t.tenant_id, t.task_id, t.lease_token, t.lease_until): t for t in lost}
         self._suspects = {
             key: self._suspects.get(key, now) for key in seen
         }  # others were extended, or have ended
