@@ -1,0 +1,53 @@
+"""The API without the store: the same application, models, middleware and server; only submitting does nothing.
+
+Run as a process of its own (`python -m benchmarks.answering`), it is what `POST /api/v1/tasks` is measured against.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import benchmarks.handlers  # noqa: F401 - registers the task
+from taskflow import logs
+from taskflow.api.app import create_app
+from taskflow.api.server import serve
+from taskflow.bootstrap import build
+from taskflow.core.ids import UUID7
+from taskflow.core.submission import Accepted, Submission
+from taskflow.services.submission import Submissions
+from taskflow.settings import load
+
+
+class Answering:
+    """Takes the place of `Submissions`: neither validates arguments nor stores anything."""
+
+    def __init__(self) -> None:
+        self._new_id = UUID7(lambda: time.time_ns() // 1_000_000)
+
+    async def submit_async(
+        self, tenant_id: str, submissions: Sequence[Submission], *, request_id: str | None = None
+    ) -> list[Accepted]:
+        """An id and the time."""
+        now = time.time_ns() // 1_000
+        return [Accepted(self._new_id(), "pending", now, now) for _ in submissions]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def main() -> None:
+    settings = load(num_workers=0)
+    logs.configure(settings.log_level, settings.log_format, service="dev")
+    runtime = build(settings, with_worker=False)
+    stand_in: Any = Answering()
+    try:
+        serve(create_app(replace(runtime, submissions=cast("Submissions", stand_in))), settings)
+    finally:
+        runtime.close()
+
+
+if __name__ == "__main__":
+    main()
