@@ -6,6 +6,7 @@ All moments are Unix microseconds of *database* time. Every method is one transa
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -41,7 +42,12 @@ class SubmissionStore(Protocol):
     """Where accepted tasks are written."""
 
     def insert(
-        self, tasks: Sequence[NewTask], *, max_waiting: int, max_queue_delay_seconds: float, outbox: bool
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        max_waiting: int,
+        max_queue_delay_seconds: float,
+        outbox: bool,
     ) -> InsertResult:
         """Store all that can be, in one transaction, and return the messages to send now.
 
@@ -150,7 +156,9 @@ class LostTask(NamedTuple):
 class ExecutionStore(Protocol):
     """What a worker needs: start, keep, finish."""
 
-    def claim(self, keys: Sequence[TaskKey], *, worker_id: str, lease_seconds: float) -> ClaimResult:
+    def claim(
+        self, keys: Sequence[TaskKey], *, worker_id: str, lease_seconds: float
+    ) -> ClaimResult:
         """Start the next attempt of every task that is claimable, due and not expired, in one statement.
 
         Each returned task carries a fresh lease token, valid for ``lease_seconds`` of database time. A task past its
@@ -158,7 +166,9 @@ class ExecutionStore(Protocol):
         """
         ...
 
-    def finish(self, outcomes: Sequence[Outcome], *, max_queue_delay_seconds: float, outbox: bool) -> FinishResult:
+    def finish(
+        self, outcomes: Sequence[Outcome], *, max_queue_delay_seconds: float, outbox: bool
+    ) -> FinishResult:
         """Write outcomes, results, events and follow-ups where ``lease_token`` still matches (``outbox`` as in insert).
 
         Completed: tasks that waited only for this become pending. Failed, cancelled: tasks that depend on it fail with
@@ -182,7 +192,9 @@ class ExecutionStore(Protocol):
 class OutboxStore(Protocol):
     """Messages that must still be sent."""
 
-    def lease(self, *, lookahead_seconds: float, lease_seconds: float, limit: int) -> list[OutboxEntry]:
+    def lease(
+        self, *, lookahead_seconds: float, lease_seconds: float, limit: int
+    ) -> list[OutboxEntry]:
         """Entries due within ``lookahead_seconds``, reserved for this caller; delays are relative to now.
 
         Several relays may call at once: none gets what another holds (`SKIP LOCKED` on PostgreSQL).
@@ -223,7 +235,7 @@ class TaskFilter(NamedTuple):
 class TaskStore(Protocol):
     """What people ask about tasks, and do to them by hand. Large payloads come back as keys (`PayloadKeys`)."""
 
-    def get(self, tenant_id: str, task_ids: Sequence[str]) -> list[StoredTask]:
+    def get(self, tenant_id: str, task_ids: Sequence[str]) -> builtins.list[StoredTask]:
         """In no particular order; unknown ids, and those of other tenants, are left out."""
         ...
 
@@ -231,18 +243,27 @@ class TaskStore(Protocol):
         """Whether each is final; unknown keys are left out. Cheap: asked by everyone who waits."""
         ...
 
-    def list(self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None) -> list[StoredTask]:
+    def list(
+        self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None
+    ) -> builtins.list[StoredTask]:
         """Newest first; ``before`` is the last id of the previous page."""
         ...
 
-    def events(self, tenant_id: str, task_id: str, *, after: int, limit: int) -> list[Event]: ...
+    def events(
+        self, tenant_id: str, task_id: str, *, after: int, limit: int
+    ) -> builtins.list[Event]: ...
 
     def cancel(self, keys: Sequence[TaskKey]) -> CancelResult:
         """Waiting tasks become cancelled (their dependents fail), running ones are marked for their worker."""
         ...
 
     def redrive(
-        self, keys: Sequence[TaskKey], *, delay_seconds: Sequence[float], max_queue_delay_seconds: float, outbox: bool
+        self,
+        keys: Sequence[TaskKey],
+        *,
+        delay_seconds: Sequence[float],
+        max_queue_delay_seconds: float,
+        outbox: bool,
     ) -> RedriveResult:
         """Run final tasks anew, ``delay_seconds[i]`` from now, with all their retries; tasks that failed only because
         they depend on one of them wait for it again. Tasks that are not final are left alone."""
@@ -250,17 +271,17 @@ class TaskStore(Protocol):
 
     def dead_letter_keys(
         self, tenant_id: str, where: TaskFilter, *, task_ids: Sequence[str] | None, limit: int
-    ) -> list[TaskKey]:
+    ) -> builtins.list[TaskKey]:
         """Dead letters that match, oldest first; of ``task_ids`` if given."""
         ...
 
-    def discard(self, keys: Sequence[TaskKey]) -> list[TaskKey]:
+    def discard(self, keys: Sequence[TaskKey]) -> builtins.list[TaskKey]:
         """Put dead letters away: they leave the dead-letter list but stay failed. Returns those that were there."""
         ...
 
-    def failure_groups(self, tenant_id: str, *, limit: int) -> list[FailureGroup]: ...
+    def failure_groups(self, tenant_id: str, *, limit: int) -> builtins.list[FailureGroup]: ...
 
-    def purge(self, *, finished_before: int, limit: int) -> tuple[int, list[str]]:
+    def purge(self, *, finished_before: int, limit: int) -> tuple[int, builtins.list[str]]:
         """Delete final tasks with all that belongs to them; returns how many and the payload keys to delete."""
         ...
 
@@ -292,7 +313,7 @@ class FailureGroup(NamedTuple):
     task: str
     error_type: str
     message: str
-    count: int
+    count: int  # type: ignore[assignment] # a column, not tuple's method
     first_at: int
     last_at: int
     sample_task_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 
 from taskflow.core.errors import InvalidRequestError
@@ -30,12 +31,12 @@ class DeadLetters:
         fingerprint: str | None = None,
         limit: int,
         cursor: str | None,
-    ) -> tuple[list[Task], str | None]:
+    ) -> tuple[builtins.list[Task], str | None]:
         """Newest first, with the cursor of the next page."""
         where = TaskFilter(task=task, fingerprint=fingerprint, dead_letters=True)
         return self._tasks.list(tenant_id, where, limit=limit, cursor=cursor)
 
-    def groups(self, tenant_id: str, *, limit: int = 100) -> list[FailureGroup]:
+    def groups(self, tenant_id: str, *, limit: int = 100) -> builtins.list[FailureGroup]:
         """Failures of the same task with the same error, the largest group first."""
         return self._store.failure_groups(tenant_id, limit=limit)
 
@@ -99,7 +100,7 @@ class DeadLetters:
         task: str | None,
         fingerprint: str | None,
         limit: int,
-    ) -> list[TaskKey]:
+    ) -> builtins.list[TaskKey]:
         where = TaskFilter(task=task, fingerprint=fingerprint, dead_letters=True)
         if task_ids:
             wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_uuid(task_id)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import threading
 from collections.abc import Callable, Sequence
 
@@ -42,7 +43,7 @@ class Tasks:
             raise _not_found(task_id)
         return found[0]
 
-    def get_many(self, tenant_id: str, task_ids: Sequence[str]) -> list[Task]:
+    def get_many(self, tenant_id: str, task_ids: Sequence[str]) -> builtins.list[Task]:
         """In the order asked for; unknown ids are left out."""
         wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_uuid(task_id)]
         found = self._load(self._store.get(tenant_id, wanted)) if wanted else []
@@ -51,7 +52,7 @@ class Tasks:
 
     def list(
         self, tenant_id: str, where: TaskFilter, *, limit: int, cursor: str | None
-    ) -> tuple[list[Task], str | None]:
+    ) -> tuple[builtins.list[Task], str | None]:
         """Newest first, with the cursor of the next page (None: no more). Raises InvalidCursorError."""
         if cursor is not None and not is_uuid(cursor):
             raise InvalidCursorError(
@@ -64,7 +65,7 @@ class Tasks:
 
     def history(
         self, tenant_id: str, task_id: str, *, after: int = 0, limit: int = 1_000
-    ) -> list[Event]:
+    ) -> builtins.list[Event]:
         """Oldest first, after the event id ``after``."""
         events = (
             self._store.events(tenant_id, task_id, after=after, limit=limit)
@@ -162,7 +163,7 @@ class Tasks:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _load(self, stored: Sequence[StoredTask]) -> list[Task]:
+    def _load(self, stored: Sequence[StoredTask]) -> builtins.list[Task]:
         keys = [
             key for item in stored for key in (item.input_key, item.result_key) if key is not None
         ]

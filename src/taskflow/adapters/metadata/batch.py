@@ -16,11 +16,15 @@ from sqlalchemy.dialects import postgresql
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.schema import Id
 
-TEXT, INTEGER, NUMBER, ID = sa.Text(), sa.BigInteger(), sa.Double(), Id
+Type = sa.types.TypeEngine[Any]
+TEXT: Type = sa.Text()
+INTEGER: Type = sa.BigInteger()
+NUMBER: Type = sa.Double()
+ID: Type = Id
 
 
 def batch_table(
-    database: Database, columns: Mapping[str, sa.types.TypeEngine[Any]], parameter: str = "batch"
+    database: Database, columns: Mapping[str, Type], parameter: str = "batch"
 ) -> sa.Subquery:
     """``columns`` in the order of the elements' items. Bind the batch as ``parameter``, JSON text."""
     if database.is_sqlite:
@@ -49,7 +53,7 @@ def batch_text(rows: Sequence[Sequence[Any]]) -> str:
 
 
 def insert_from(
-    database: Database, table: sa.Table, columns: Mapping[str, sa.types.TypeEngine[Any]]
+    database: Database, table: sa.Table, columns: Mapping[str, Type]
 ) -> sa.sql.dml.Insert:
     """``INSERT INTO table (columns) SELECT … FROM batch``."""
     batch = batch_table(database, columns)

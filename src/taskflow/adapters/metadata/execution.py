@@ -31,6 +31,8 @@ _MICROSECONDS = 1_000_000
 _CLOCK_SLACK_SECONDS = (
     0.001  # a message that is early by less is as good as due: hide it this long at least
 )
+_CANCELLED = TaskStatus.CANCELLED
+_NOT_YET_DUE = CLAIMABLE - {TaskStatus.PENDING}
 _EVENT_OF = {
     TaskStatus.COMPLETED: EventType.COMPLETED,
     TaskStatus.FAILED: EventType.FAILED,
@@ -74,7 +76,8 @@ class SqlExecution:
         self, keys: Sequence[TaskKey], *, worker_id: str, lease_seconds: float
     ) -> ClaimResult:
         unique = list(dict.fromkeys(keys))
-        batch = batch_text(unique)
+        # In one order, so that two workers with the same messages do not wait for each other's rows.
+        batch = batch_text(sorted(unique))
         token = self._new_token()
         unclaimed: list[Unclaimed] = []
         claimed: dict[TaskKey, ClaimedTask] = {}
@@ -89,7 +92,7 @@ class SqlExecution:
                     self._started_events, batch=batch, now=now, token=token, worker=dumps(worker_id)
                 )
                 for row in tx.rows(self._claimed, batch=batch, token=token):
-                    task = ClaimedTask(*row, token)
+                    task = ClaimedTask._make((*row, token))
                     claimed[TaskKey(task.tenant_id, task.task_id)] = task
             if len(claimed) < len(unique):
                 missing = [key for key in unique if key not in claimed]
@@ -100,7 +103,7 @@ class SqlExecution:
         """Why nothing was started: early (come back then), or finished, owned, expired, unknown (forget it)."""
         early: dict[TaskKey, float] = {}
         for tenant_id, task_id, status, run_at in tx.rows(self._state, batch=batch_text(keys)):
-            if status in CLAIMABLE and run_at > tx.now:
+            if status in _NOT_YET_DUE and run_at > tx.now:
                 wait = (run_at - tx.now) / _MICROSECONDS
                 early[TaskKey(tenant_id, task_id)] = max(wait, _CLOCK_SLACK_SECONDS)
         return [Unclaimed(key, early.get(key)) for key in keys]
@@ -127,9 +130,8 @@ class SqlExecution:
                     fenced.append(TaskKey(outcome.tenant_id, outcome.task_id))
                     continue
                 _, cancel_requested, task, priority, _ = state
-                if cancel_requested and outcome.status not in FINAL:
-                    outcome = outcome._replace(status=TaskStatus.CANCELLED)
-                kept.append(outcome)
+                cancelled = cancel_requested and outcome.status not in FINAL
+                kept.append(outcome._replace(status=_CANCELLED) if cancelled else outcome)
                 tasks.append((task, priority))
             if not kept:
                 return FinishResult(fenced, [], [])
@@ -172,7 +174,10 @@ class SqlExecution:
         max_queue_delay_seconds: float,
         outbox: bool,
     ) -> FinishResult:
-        completed, unsuccessful, sends, tallies = [], [], [], []
+        completed: list[TaskKey] = []
+        unsuccessful: list[TaskKey] = []
+        sends: list[Send] = []
+        tallies: list[Tally] = []
         for outcome, (task, priority), due in zip(kept, tasks, due_at, strict=True):
             if outcome.status in FINAL:
                 key = TaskKey(outcome.tenant_id, outcome.task_id)
@@ -248,7 +253,7 @@ class SqlExecution:
                 workers=batch_text([[worker] for worker in dead_workers]),
                 limit=limit,
             )
-        return [LostTask(*row[:-1], cancel_requested=bool(row[-1])) for row in rows]
+        return [LostTask._make((*row[:-1], bool(row[-1]))) for row in rows]
 
 
 def _event(outcome: Outcome) -> NewEvent:
@@ -297,7 +302,11 @@ def _claim(database: Database) -> sa.Update:
         .where(
             _is(batch),
             one_of(t.c.status, CLAIMABLE),
-            t.c.run_at <= sa.bindparam("now", type_=INTEGER),
+            # Pending is due, whatever the clock says by now: it may have been set back.
+            sa.or_(
+                one_of(t.c.status, [TaskStatus.PENDING]),
+                t.c.run_at <= sa.bindparam("now", type_=INTEGER),
+            ),
             sa.or_(t.c.expires_at.is_(None), t.c.expires_at > sa.bindparam("now", type_=INTEGER)),
         )
     )
@@ -349,7 +358,7 @@ def _claimed(database: Database) -> sa.Select[Any]:
             i.c.input_key,
             i.c.metadata,
             i.c.request_id,
-        )  # fmt: skip
+        )
         .select_from(batch)
         .join(t, _is(batch))
         .join(i, sa.and_(i.c.tenant_id == t.c.tenant_id, i.c.task_id == t.c.id))
@@ -485,7 +494,7 @@ def _lost(database: Database) -> sa.Select[Any]:
             t.c.max_retries,
             t.c.expires_at,
             t.c.cancel_requested,
-        )  # fmt: skip
+        )
         .where(
             t.c.finished_at.is_(None),
             t.c.status == sa.literal_column(f"'{TaskStatus.RUNNING.value}'"),

@@ -16,6 +16,7 @@ from taskflow.adapters.metadata.batch import (
     INTEGER,
     NUMBER,
     TEXT,
+    Type,
     batch_table,
     batch_text,
     insert_from,
@@ -47,14 +48,14 @@ class NewResult(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """A task that ended (or, redriven or purged, no longer counts): ``count`` is +1 or -1."""
+    """A task that ended (or, redriven or purged, no longer counts): ``by`` is +1 or -1."""
 
     tenant_id: str
     finished_at: int
     task: str
     status: str
     duration_ms: float
-    count: int = 1
+    by: int = 1
 
 
 class Send(NamedTuple):
@@ -145,10 +146,10 @@ class Journal:
     def tally(self, tx: Transaction, ended: Iterable[Tally]) -> None:
         counts: Counter[tuple[str, int, str, str]] = Counter()
         durations: dict[tuple[str, int, str, str], float] = {}
-        for tenant_id, finished_at, task, status, duration_ms, count in ended:
+        for tenant_id, finished_at, task, status, duration_ms, by in ended:
             key = (tenant_id, finished_at // _HOUR_US, task, status)
-            counts[key] += count
-            durations[key] = durations.get(key, 0.0) + count * duration_ms
+            counts[key] += by
+            durations[key] = durations.get(key, 0.0) + by * duration_ms
         # Sorted, so that concurrent transactions take the row locks in one order.
         rows = [
             (*key[:4], self._shard, count, durations[key]) for key, count in sorted(counts.items())
@@ -191,7 +192,7 @@ class Journal:
 def _upsert(
     database: Database,
     table: sa.Table,
-    columns: dict[str, sa.types.TypeEngine[object]],
+    columns: dict[str, Type],
     *,
     key: int,
     add: bool = False,

@@ -31,7 +31,7 @@ class SqlMaintenance:
             if self._database.is_sqlite:
                 connection.exec_driver_sql("BEGIN")  # one snapshot for all tables
             else:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                connection.execution_options(isolation_level="REPEATABLE READ")
             for table in schema.metadata.sorted_tables:
                 statement = sa.select(table).order_by(*table.primary_key)
                 rows = connection.execution_options(yield_per=_CHUNK).execute(statement)

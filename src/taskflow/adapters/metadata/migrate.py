@@ -22,10 +22,14 @@ def current(database: Database) -> str | None:
     with database.read() as connection:
         tables = set(sa.inspect(connection).get_table_names())
         if "alembic_version" in tables:
-            return connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+            revision: str | None = connection.scalar(
+                sa.text("SELECT version_num FROM alembic_version")
+            )
+            return revision
     if tables:
         raise StoreVersionError(
-            f"{database.url.render_as_string()} holds other tables ({', '.join(sorted(tables)[:3])}, …), not a TaskFlow store"
+            f"{database.url.render_as_string()} holds other tables "
+            f"({', '.join(sorted(tables)[:3])}, …), not a TaskFlow store"
         )
     return None
 
@@ -73,7 +77,7 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
         )
     try:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        lock = open(f"{file}.migrate", "w")  # noqa: SIM115 - closed below
+        lock = Path(f"{file}.migrate").open("w")  # noqa: SIM115 - closed below
     except OSError as exc:
         raise StoreReadOnlyError(f"the store cannot be created at {file}: {exc.strerror}") from exc
     with lock:

@@ -12,7 +12,7 @@ from taskflow.adapters.metadata.batch import ID, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.execution import one_of
 from taskflow.adapters.metadata.journal import Journal, Send
-from taskflow.core.task import CLAIMABLE
+from taskflow.core.task import CLAIMABLE, TaskStatus
 from taskflow.ports.metadata import OutboxEntry
 from taskflow.ports.queue import Message
 
@@ -93,25 +93,35 @@ class SqlOutbox:
         return None if due_at is None else (due_at - self._database.now()) / _MICROSECONDS
 
     def waiting(self, *, within_seconds: float, batch: int) -> Iterator[list[Message]]:
-        t = schema.tasks
+        t, o = schema.tasks, schema.outbox
         now = self._database.now()
         horizon = now + int(within_seconds * _MICROSECONDS)
+        wanted = {
+            TaskStatus.PENDING: sa.true(),  # due, also when the clock has been set back since
+            # Later ones are in the outbox, unless they have been sent before the clock was set back.
+            **dict.fromkeys(
+                sorted(CLAIMABLE - {TaskStatus.PENDING}),
+                sa.or_(t.c.run_at <= horizon, t.c.id.not_in(sa.select(o.c.task_id))),
+            ),
+        }
         with self._database.read() as connection:
-            for status in sorted(CLAIMABLE):
+            for status, condition in wanted.items():
                 statement: sa.Select[Any] = (
                     sa.select(t.c.tenant_id, t.c.id, t.c.task, t.c.priority, t.c.run_at)
-                    .where(
-                        t.c.finished_at.is_(None),
-                        one_of(t.c.status, [status]),
-                        t.c.run_at <= horizon,
-                    )
+                    .where(t.c.finished_at.is_(None), one_of(t.c.status, [status]), condition)
                     .order_by(t.c.priority, t.c.run_at)
                 )
                 rows = connection.execution_options(yield_per=batch).execute(statement)
                 for partition in rows.partitions():
                     yield [
                         Message(
-                            task_id, tenant_id, task, priority, max(0, run_at - now) / _MICROSECONDS
+                            task_id,
+                            tenant_id,
+                            task,
+                            priority,
+                            0.0
+                            if status is TaskStatus.PENDING
+                            else min(max(0, run_at - now) / _MICROSECONDS, within_seconds),
                         )
                         for tenant_id, task_id, task, priority, run_at in partition
                     ]

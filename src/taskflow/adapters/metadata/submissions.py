@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import (
@@ -20,9 +19,9 @@ from taskflow.adapters.metadata.batch import (
 )
 from taskflow.adapters.metadata.database import Database, Transaction
 from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, failed_dependency
+from taskflow.adapters.metadata.idempotency import IdempotencyKeys, Key, conflict, key_of
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
 from taskflow.core.errors import (
-    IdempotencyConflictError,
     QueueFullError,
     TaskFlowError,
     TaskNotFoundError,
@@ -31,7 +30,7 @@ from taskflow.core.events import EventType
 from taskflow.core.jsontext import dumps
 from taskflow.core.submission import Accepted, NewTask
 from taskflow.core.task import WAITING, TaskStatus
-from taskflow.ports.metadata import InsertResult, TaskKey
+from taskflow.ports.metadata import InsertResult, OutboxEntry, TaskKey
 
 _MICROSECONDS = 1_000_000
 _PENDING, _SCHEDULED, _BLOCKED, _FAILED = (
@@ -40,6 +39,9 @@ _PENDING, _SCHEDULED, _BLOCKED, _FAILED = (
     TaskStatus.BLOCKED.value,
     TaskStatus.FAILED.value,
 )
+
+
+_Answers = list[Accepted | TaskFlowError | None]
 
 
 class _Row(NamedTuple):
@@ -55,6 +57,7 @@ class SqlSubmissions:
     def __init__(self, database: Database, journal: Journal) -> None:
         self._database = database
         self._journal = journal
+        self._keys = IdempotencyKeys(database)
         self._headroom = 0  # tasks that certainly still fit; counted again when it is used up
         t = schema.tasks
         columns = {
@@ -78,10 +81,8 @@ class SqlSubmissions:
                 {"tenant_id": TEXT, "depends_on": ID, "task_id": ID},
             )
         )
-        self._insert_keys = database.prepare(_insert_keys(database))
-        self._known_keys = database.prepare_rows(_known_keys(database))
         self._parents = database.prepare_rows(_parents(database))
-        waiting = sa.select(sa.literal_column("1")).where(
+        waiting: sa.Select[Any] = sa.select(sa.literal_column("1")).where(
             t.c.finished_at.is_(None),
             t.c.status.in_([sa.literal_column(f"'{s.value}'") for s in sorted(WAITING)]),
         )
@@ -99,7 +100,7 @@ class SqlSubmissions:
         max_queue_delay_seconds: float,
         outbox: bool,
     ) -> InsertResult:
-        answers: list[Accepted | TaskFlowError | None] = [None] * len(tasks)
+        answers: _Answers = [None] * len(tasks)
         with self._database.write() as tx:
             if any(task.idempotency_key is not None for task in tasks):
                 self._replay(tx, tasks, answers)
@@ -112,163 +113,101 @@ class SqlSubmissions:
                 tx, rows, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
             )
         for index, task in enumerate(tasks):
-            if (
-                answers[index] is None
-            ):  # pragma: no cover - every task above is either a row or answered
+            if answers[index] is None:  # pragma: no cover - `_rows` answers whatever has none
                 raise AssertionError(f"submission {task.id} was left without an answer")
         ended = [TaskKey(row.new.tenant_id, row.new.id) for row in rows if row.status == _FAILED]
         return InsertResult([answer for answer in answers if answer is not None], entries, ended)
 
     # --- who gets in ----------------------------------------------------------------------------
 
-    def _replay(
-        self,
-        tx: Transaction,
-        tasks: Sequence[NewTask],
-        answers: list[Accepted | TaskFlowError | None],
-    ) -> None:
+    def _replay(self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers) -> None:
         """Answer submissions whose idempotency key is already taken."""
-        keyed = [
-            (task.tenant_id, task.idempotency_key)
-            for index, task in enumerate(tasks)
-            if task.idempotency_key is not None and answers[index] is None
-        ]
-        known = {
-            (row[0], row[1]): row[2:] for row in tx.rows(self._known_keys, batch=batch_text(keyed))
-        }
+        owners = self._keys.owners(tx, tasks)
         for index, task in enumerate(tasks):
-            if (
-                answers[index] is None
-                and (row := known.get((task.tenant_id, task.idempotency_key or ""))) is not None
-            ):
-                task_id, request_hash, status, created_at, run_at = row
-                if task_id == task.id:
-                    continue
-                if request_hash == task.request_hash:
-                    answers[index] = Accepted(task_id, status, created_at, run_at, replayed=True)
-                else:
-                    answers[index] = _conflict(task)
+            if (key := key_of(task)) is not None and (owner := owners.get(key)) is not None:
+                answers[index] = owner.answer(task)
 
     def _admit(
-        self,
-        tx: Transaction,
-        tasks: Sequence[NewTask],
-        answers: list[Accepted | TaskFlowError | None],
-        most: int,
+        self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers, most: int
     ) -> None:
-        wanted = sum(answer is None for answer in answers)
-        if wanted > self._headroom:
+        if sum(answer is None for answer in answers) > self._headroom:
             [[waiting]] = tx.rows(self._count_waiting, most=most)
             self._headroom = most - waiting
-        for index in range(len(tasks)):
-            if answers[index] is None:
-                if self._headroom <= 0:
-                    answers[index] = QueueFullError(
-                        f"{most} tasks are waiting already (TASKFLOW_MAX_QUEUE_SIZE); try again later",
-                        retry_after_seconds=1.0,
-                    )
-                else:
-                    self._headroom -= 1
+        seen: set[Key] = set()
+        for index, task in enumerate(tasks):
+            key = key_of(task)
+            if answers[index] is not None or key in seen:
+                continue  # the repetition of a key makes no task of its own
+            if self._headroom <= 0:
+                answers[index] = QueueFullError(
+                    f"{most} tasks are waiting already (TASKFLOW_MAX_QUEUE_SIZE); try again later",
+                    retry_after_seconds=1.0,
+                )
+                continue
+            self._headroom -= 1
+            if key is not None:
+                seen.add(key)
 
-    def _rows(
-        self,
-        tx: Transaction,
-        tasks: Sequence[NewTask],
-        answers: list[Accepted | TaskFlowError | None],
-    ) -> list[_Row]:
+    def _rows(self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers) -> list[_Row]:
+        """What is to be written. Answers all that have no answer yet."""
         now = tx.now
-        wanted = [
-            (task.tenant_id, parent)
-            for index, task in enumerate(tasks)
-            if answers[index] is None
-            for parent in task.depends_on
-        ]
-        parents: dict[tuple[str, str], str] = {}
-        if wanted:
-            parents = {
-                (tenant, task_id): status
-                for tenant, task_id, status in tx.rows(self._parents, batch=batch_text(wanted))
-            }
+        states = self._parent_states(tx, tasks, answers)
         rows: list[_Row] = []
-        first_of_key: dict[tuple[str, str], tuple[NewTask, Accepted]] = {}
+        first_of_key: dict[Key, tuple[NewTask, Accepted]] = {}
         for index, task in enumerate(tasks):
             if answers[index] is not None:
                 continue
-            if task.idempotency_key is not None:
-                known = first_of_key.get((task.tenant_id, task.idempotency_key))
-                if known is not None:
-                    same = known[0].request_hash == task.request_hash
-                    answers[index] = known[1]._replace(replayed=True) if same else _conflict(task)
-                    continue
-            run_at = (
-                task.run_at
-                if task.run_at is not None
-                else now + int(task.delay_seconds * _MICROSECONDS)
-            )
-            expires_at = task.expires_at
-            if expires_at is None and task.expires_in_seconds is not None:
-                expires_at = now + int(task.expires_in_seconds * _MICROSECONDS)
-            status, waits_for, failed_parent = (_SCHEDULED if run_at > now else _PENDING), 0, None
-            if task.depends_on:
-                states = {
-                    parent: parents.get((task.tenant_id, parent)) for parent in task.depends_on
-                }
-                if missing := [parent for parent, state in states.items() if state is None]:
-                    answers[index] = TaskNotFoundError(
-                        f"depends_on: there is no task {missing[0]}",
-                        fields=[
-                            {"field": "depends_on", "message": f"no task {parent}"}
-                            for parent in missing
-                        ],
-                    )
-                    continue
-                waits_for = sum(state != TaskStatus.COMPLETED for state in states.values())
-                failed_parent = next(
-                    (p for p, state in states.items() if state in _UNSUCCESSFUL), None
-                )
-                if waits_for:
-                    status = _FAILED if failed_parent else _BLOCKED
-            rows.append(_Row(task, status, run_at, expires_at, waits_for, failed_parent))
-            parents[task.tenant_id, task.id] = status
-            accepted = Accepted(task.id, status, now, run_at)
-            answers[index] = accepted
-            if task.idempotency_key is not None:
-                first_of_key[task.tenant_id, task.idempotency_key] = (task, accepted)
+            key = key_of(task)
+            if key is not None and (first := first_of_key.get(key)) is not None:
+                same = first[0].request_hash == task.request_hash
+                answers[index] = first[1]._replace(replayed=True) if same else conflict(task)
+                continue
+            row = _row(task, now, states)
+            if isinstance(row, TaskFlowError):
+                answers[index] = row
+                continue
+            rows.append(row)
+            states[task.tenant_id, task.id] = row.status
+            answers[index] = accepted = Accepted(task.id, row.status, now, row.run_at)
+            if key is not None:
+                first_of_key[key] = (task, accepted)
         return rows
 
-    def _take_keys(
-        self,
-        tx: Transaction,
-        tasks: Sequence[NewTask],
-        answers: list[Accepted | TaskFlowError | None],
-        rows: list[_Row],
-    ) -> list[_Row]:
-        keys = [
-            (row.new.tenant_id, row.new.idempotency_key, row.new.id, row.new.request_hash)
-            for row in rows
-            if row.new.idempotency_key is not None
+    def _parent_states(
+        self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers
+    ) -> dict[tuple[str, str], str]:
+        wanted = [
+            (task.tenant_id, parent)
+            for task, answer in zip(tasks, answers, strict=True)
+            if answer is None and task.depends_on
+            for parent in task.depends_on
         ]
-        if tx.run(self._insert_keys, batch=batch_text(keys)) == len(keys):
+        if not wanted:
+            return {}
+        rows = tx.rows(self._parents, batch=batch_text(wanted))
+        return {(tenant_id, task_id): status for tenant_id, task_id, status in rows}
+
+    def _take_keys(
+        self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers, rows: list[_Row]
+    ) -> list[_Row]:
+        """Returns the rows that have got their keys, or need none."""
+        keyed = {key: row.new.id for row in rows if (key := key_of(row.new)) is not None}
+        if self._keys.take(tx, [row.new for row in rows if row.new.idempotency_key is not None]):
             return rows
-        # Another process took one of them since `_replay` looked (PostgreSQL only: SQLite has one writer).
-        mine = {row.new.id for row in rows}
+        # Another process took some of them since `_replay` looked (PostgreSQL only: SQLite has one
+        # writer). All that asked for these keys in this call are answered with that process's task.
+        owners = self._keys.owners(tx, tasks)
+        lost = {key for key, task_id in keyed.items() if owners[key].task_id != task_id}
         for index, task in enumerate(tasks):
-            if task.id in mine and task.idempotency_key is not None:
-                answers[index] = None
-        self._replay(tx, tasks, answers)
-        kept = []
-        for row in rows:
-            index = next(i for i, task in enumerate(tasks) if task.id == row.new.id)
-            if answers[index] is None or row.new.idempotency_key is None:
-                answers[index] = Accepted(row.new.id, row.status, tx.now, row.run_at)
-                kept.append(row)
-        return kept
+            if (key := key_of(task)) is not None and key in lost:
+                answers[index] = owners[key].answer(task)
+        return [row for row in rows if key_of(row.new) not in lost]
 
     # --- what is written ------------------------------------------------------------------------
 
     def _write(
         self, tx: Transaction, rows: Sequence[_Row], *, max_queue_delay_seconds: float, outbox: bool
-    ) -> list[Any]:
+    ) -> list[OutboxEntry]:
         if not rows:
             return []
         now = tx.now
@@ -337,41 +276,29 @@ _UNSUCCESSFUL = frozenset(
 )
 
 
-def _conflict(task: NewTask) -> IdempotencyConflictError:
-    return IdempotencyConflictError(
-        f"idempotency key {task.idempotency_key!r} was used before with another request",
-        fields=[{"field": "idempotency_key", "message": "was used before with another request"}],
-    )
-
-
-def _insert_keys(database: Database) -> sa.sql.dml.Insert:
-    columns = {"tenant_id": TEXT, "key": TEXT, "task_id": ID, "request_hash": TEXT}
-    batch = batch_table(database, columns)
-    dialect = sqlite if database.is_sqlite else postgresql
-    insert = dialect.insert(schema.idempotency_keys).from_select(
-        list(columns), sa.select(batch).where(sa.true())
-    )
-    statement: sa.sql.dml.Insert = insert.on_conflict_do_nothing()
-    return statement
-
-
-def _known_keys(database: Database) -> sa.Select[Any]:
-    keys, t = schema.idempotency_keys, schema.tasks
-    batch = batch_table(database, {"tenant_id": TEXT, "key": TEXT})
-    return (
-        sa.select(
-            keys.c.tenant_id,
-            keys.c.key,
-            keys.c.task_id,
-            keys.c.request_hash,
-            t.c.status,
-            t.c.created_at,
-            t.c.run_at,
-        )
-        .select_from(batch)
-        .join(keys, sa.and_(keys.c.tenant_id == batch.c.tenant_id, keys.c.key == batch.c.key))
-        .join(t, sa.and_(t.c.tenant_id == keys.c.tenant_id, t.c.id == keys.c.task_id), isouter=True)
-    )
+def _row(
+    task: NewTask, now: int, states: Mapping[tuple[str, str], str]
+) -> _Row | TaskNotFoundError:
+    """``states``: of all tasks that it may depend on."""
+    run_at = task.run_at
+    if run_at is None:
+        run_at = now + int(task.delay_seconds * _MICROSECONDS)
+    expires_at = task.expires_at
+    if expires_at is None and task.expires_in_seconds is not None:
+        expires_at = now + int(task.expires_in_seconds * _MICROSECONDS)
+    status, waits_for, failed_parent = (_SCHEDULED if run_at > now else _PENDING), 0, None
+    if task.depends_on:
+        parents = {parent: states.get((task.tenant_id, parent)) for parent in task.depends_on}
+        if missing := [parent for parent, state in parents.items() if state is None]:
+            return TaskNotFoundError(
+                f"depends_on: there is no task {missing[0]}",
+                fields=[{"field": "depends_on", "message": f"no task {p}"} for p in missing],
+            )
+        waits_for = sum(state != TaskStatus.COMPLETED for state in parents.values())
+        failed_parent = next((p for p, state in parents.items() if state in _UNSUCCESSFUL), None)
+        if waits_for:
+            status = _FAILED if failed_parent else _BLOCKED
+    return _Row(task, status, run_at, expires_at, waits_for, failed_parent)
 
 
 def _parents(database: Database) -> sa.Select[Any]:
@@ -381,4 +308,8 @@ def _parents(database: Database) -> sa.Select[Any]:
         batch, sa.and_(t.c.tenant_id == batch.c.tenant_id, t.c.id == batch.c.id)
     )
     # Locked, so that a parent cannot end between this look and the commit without seeing its new dependent.
-    return statement if database.is_sqlite else statement.with_for_update(of=t, read=True)
+    return (
+        statement
+        if database.is_sqlite
+        else statement.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t, read=True)
+    )

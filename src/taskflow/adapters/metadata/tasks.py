@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import namedtuple
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -63,7 +64,7 @@ class SqlTasks(SqlControl):
             )
         )
 
-    def get(self, tenant_id: str, task_ids: Sequence[str]) -> list[StoredTask]:
+    def get(self, tenant_id: str, task_ids: Sequence[str]) -> builtins.list[StoredTask]:
         batch = batch_text([[task_id] for task_id in task_ids])
         rows = self._database.read_rows(self._by_id, tenant=tenant_id, batch=batch)
         return [stored_task(self._row(*row)) for row in rows]
@@ -77,7 +78,7 @@ class SqlTasks(SqlControl):
 
     def list(
         self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None
-    ) -> list[StoredTask]:
+    ) -> builtins.list[StoredTask]:
         t = schema.tasks
         statement = self._view.where(t.c.tenant_id == tenant_id, *_conditions(where))
         if before is not None:
@@ -95,7 +96,7 @@ class SqlTasks(SqlControl):
 
     def dead_letter_keys(
         self, tenant_id: str, where: TaskFilter, *, task_ids: Sequence[str] | None, limit: int
-    ) -> list[TaskKey]:
+    ) -> builtins.list[TaskKey]:
         t = schema.tasks
         statement = sa.select(t.c.tenant_id, t.c.id).where(
             t.c.tenant_id == tenant_id, *_conditions(where._replace(dead_letters=True))
@@ -111,7 +112,9 @@ class SqlTasks(SqlControl):
                 for row in connection.execute(statement.order_by(t.c.id).limit(limit), parameters)
             ]
 
-    def events(self, tenant_id: str, task_id: str, *, after: int, limit: int) -> list[Event]:
+    def events(
+        self, tenant_id: str, task_id: str, *, after: int, limit: int
+    ) -> builtins.list[Event]:
         e = schema.events
         statement = (
             sa.select(e)
@@ -136,20 +139,20 @@ class SqlTasks(SqlControl):
             for row in rows
         ]
 
-    def failure_groups(self, tenant_id: str, *, limit: int) -> list[FailureGroup]:
+    def failure_groups(self, tenant_id: str, *, limit: int) -> builtins.list[FailureGroup]:
         t, r = schema.tasks, schema.task_results
         groups = (
             sa.select(
                 t.c.fingerprint,
                 t.c.task,
-                sa.func.count().label("count"),
+                sa.func.count().label("number"),
                 sa.func.min(t.c.finished_at).label("first_at"),
                 sa.func.max(t.c.finished_at).label("last_at"),
                 sa.func.max(sa.cast(t.c.id, sa.Text)).label("sample"),
             )
             .where(t.c.tenant_id == tenant_id, *_conditions(TaskFilter(dead_letters=True)))
             .group_by(t.c.fingerprint, t.c.task)
-            .order_by(sa.desc("count"))
+            .order_by(sa.desc("number"))
             .limit(limit)
             .subquery()
         )
@@ -160,7 +163,7 @@ class SqlTasks(SqlControl):
         )
         with self._database.read() as connection:
             rows = connection.execute(
-                statement.order_by(groups.c.count.desc(), groups.c.sample)
+                statement.order_by(groups.c.number.desc(), groups.c.sample)
             ).all()
         return [
             FailureGroup(
@@ -168,7 +171,7 @@ class SqlTasks(SqlControl):
                 row.task,
                 _json(row.error, {}).get("type", ""),
                 _json(row.error, {}).get("message", ""),
-                row.count,
+                row.number,
                 row.first_at,
                 row.last_at,
                 row.sample,

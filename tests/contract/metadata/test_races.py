@@ -1,0 +1,125 @@
+"""What only happens between transactions that are open at the same time: PostgreSQL has several writers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.migrate import migrate
+from taskflow.core.errors import IdempotencyConflictError
+from taskflow.core.ids import UUID7
+from taskflow.core.submission import Accepted
+from taskflow.core.task import TaskStatus
+from taskflow.ports.metadata import InsertResult
+from taskflow.testing.clock import FakeClock
+from tests.contract.metadata.conftest import MetadataHarness, outcome
+
+
+@pytest.fixture
+def database_url(postgres_database: str) -> str:
+    return postgres_database
+
+
+@pytest.fixture
+def harness(database_url: str) -> Iterator[MetadataHarness]:
+    clock = FakeClock()
+    database = Database(database_url, clock=clock)
+    migrate(database)
+    yield MetadataHarness(database, clock, UUID7(lambda: clock.now_us() // 1_000))
+    database.close()
+
+
+def wait_for_a_blocked_transaction(harness: MetadataHarness) -> None:
+    deadline = time.monotonic() + 10
+    blocked = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while time.monotonic() < deadline:
+        with harness.database.read() as connection:
+            if connection.scalar(blocked):
+                return
+        time.sleep(0.005)
+    raise AssertionError("no transaction waits for another one")
+
+
+def test_repetitions_of_a_key_that_another_process_takes_meanwhile_get_its_task(
+    harness: MetadataHarness,
+) -> None:
+    theirs = harness.new_id()
+    key = {"idempotency_key": "k", "request_hash": "h"}
+    mine = [harness.new(**key) for _ in range(3)]
+    other, free = harness.new(idempotency_key="k", request_hash="x"), harness.new()
+    results: list[InsertResult] = []
+    submit = threading.Thread(
+        target=lambda: results.append(harness.insert(*mine, other, free, outbox=True))
+    )
+    with harness.database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO tasks (tenant_id, id, task, status, priority, max_retries,"
+            " timeout_seconds, run_at, created_at)"
+            f" VALUES ('default', '{theirs}', 'noop', 'pending', 2, 3, 300, 1, 1)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO idempotency_keys (tenant_id, key, task_id, request_hash)"
+            f" VALUES ('default', 'k', '{theirs}', 'h')"
+        )
+        submit.start()
+        wait_for_a_blocked_transaction(harness)
+    submit.join(10)
+    [result] = results
+    for answer in result.answers[:3]:
+        assert isinstance(answer, Accepted)
+        assert (answer.task_id, answer.replayed) == (theirs, True)
+    assert isinstance(result.answers[3], IdempotencyConflictError)
+    assert isinstance(result.answers[4], Accepted)
+    assert [entry.message.task_id for entry in result.to_send] == [free.id]
+    assert harness.count("tasks") == 2
+
+
+def test_transactions_that_take_the_same_rows_in_another_order_do_not_end_each_other(
+    harness: MetadataHarness,
+) -> None:
+    """Deadlocks: claims of one batch, keys of one batch, and new dependents of tasks that are finishing."""
+    errors: list[BaseException] = []
+
+    def guarded(work: object) -> None:
+        try:
+            work()  # type: ignore[operator]
+        except BaseException as exc:
+            errors.append(exc)
+
+    for round_ in range(15):
+        keys = [harness.accepted() for _ in range(12)]
+        claimed = harness.claim(*[harness.accepted() for _ in range(12)])
+        parents = tuple(task.task_id for task in claimed)
+
+        def submit(order: int, round_: int = round_) -> None:
+            names = [f"{round_}-{n}" for n in range(12)][::order]
+            harness.insert(*(harness.new(idempotency_key=n, request_hash="h") for n in names))
+
+        def depend(order: int, parents: tuple[str, ...] = parents) -> None:
+            harness.insert(harness.new(depends_on=parents[::order]))
+
+        work = [
+            lambda: harness.claim(*keys),
+            lambda: harness.claim(*keys[::-1]),
+            lambda: submit(1),
+            lambda: submit(-1),
+            lambda: depend(-1),
+            lambda: harness.finish(*(outcome(task, TaskStatus.COMPLETED) for task in claimed)),
+        ]
+        barrier = threading.Barrier(len(work))
+
+        def run(item: object, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            guarded(item)
+
+        threads = [threading.Thread(target=run, args=(item,)) for item in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
