@@ -6,9 +6,16 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NotRequired, Required, get_type_hints
+from types import GenericAlias
+from typing import Any, NotRequired, Required, cast, get_type_hints
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 from typing_extensions import TypedDict
 
 from taskflow.core import jsontext
@@ -24,7 +31,9 @@ class Signature:
         try:
             hints = get_type_hints(function, include_extras=True)
         except (NameError, TypeError) as exc:
-            raise RegistrationError(f"{function.__qualname__}: annotations cannot be resolved: {exc}") from exc
+            raise RegistrationError(
+                f"{function.__qualname__}: annotations cannot be resolved: {exc}"
+            ) from exc
         self.context_parameter: str | None = None
         self._positional: list[str] = []
         self._positional_only: set[str] = set()
@@ -37,7 +46,7 @@ class Signature:
                 self.context_parameter = name
             elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 self._var_positional = name
-                fields[name] = NotRequired[list[hint]]
+                fields[name] = NotRequired[GenericAlias(list, hint)]
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 self._var_keyword = name
             else:
@@ -48,16 +57,17 @@ class Signature:
                 required = parameter.default is inspect.Parameter.empty
                 fields[name] = Required[hint] if required else NotRequired[hint]
         self.names = tuple(fields)
-        arguments = TypedDict("Arguments", fields)  # type: ignore[operator] # the functional form with computed fields
-        arguments.__pydantic_config__ = ConfigDict(  # type: ignore[attr-defined]
-            extra="allow" if self._var_keyword else "forbid"
-        )
+        # The functional form, with fields that only the running program knows.
+        arguments: Any = cast("Any", TypedDict)("Arguments", fields)
+        arguments.__pydantic_config__ = ConfigDict(extra="allow" if self._var_keyword else "forbid")
         arguments.__module__ = function.__module__
         try:
             self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(arguments)
             self.json_schema = self._adapter.json_schema()
         except (PydanticSchemaGenerationError, PydanticUserError) as exc:
-            raise RegistrationError(f"{function.__qualname__}: an argument's type cannot be sent as JSON: {exc}") from exc
+            raise RegistrationError(
+                f"{function.__qualname__}: an argument's type cannot be sent as JSON: {exc}"
+            ) from exc
 
     def validate(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, converted to the annotated types. Raises InvalidArgumentsError naming every bad field."""
@@ -65,15 +75,21 @@ class Signature:
         try:
             return self._adapter.validate_python(named)
         except ValidationError as exc:
-            raise InvalidArgumentsError(_summary(fields := self._fields(exc)), fields=fields) from None
+            raise InvalidArgumentsError(
+                _summary(fields := self._fields(exc)), fields=fields
+            ) from None
 
     def to_json(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """The validated arguments as they are stored: ``[[positional], {by name}]``, split as they were given."""
         validated = self.validate(args, kwargs)
         try:
             named = self._adapter.dump_python(validated, mode="json", warnings=False)
-        except ValueError as exc:  # PydanticSerializationError, of a package that core does not import
-            raise InvalidArgumentsError(f"arguments: {exc}", fields=[{"field": "", "message": str(exc)}]) from None
+        except (
+            ValueError
+        ) as exc:  # PydanticSerializationError, of a package that core does not import
+            raise InvalidArgumentsError(
+                f"arguments: {exc}", fields=[{"field": "", "message": str(exc)}]
+            ) from None
         positional: list[Any] = []
         if args:
             positional = [named.pop(name) for name in self._positional[: len(args)]]
@@ -88,7 +104,9 @@ class Signature:
             _refuse_non_finite(validated, "")
         return text
 
-    def call_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def call_arguments(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Stored arguments, validated and converted again, as ``(args, kwargs)`` for the call itself."""
         named = self.validate(args, kwargs)
         call_args: list[Any] = []
@@ -109,12 +127,15 @@ class Signature:
             extra = len(args) - len(self._positional)
             raise InvalidArgumentsError(
                 f"takes at most {len(self._positional)} positional arguments, {len(args)} given",
-                fields=[{"field": f"args[{len(self._positional)}]", "message": f"{extra} too many"}],
+                fields=[
+                    {"field": f"args[{len(self._positional)}]", "message": f"{extra} too many"}
+                ],
             )
         for name, value in zip(self._positional, args, strict=False):
             if name in named:
                 raise InvalidArgumentsError(
-                    f"{name} is given twice, by position and by name", fields=[{"field": name, "message": "given twice"}]
+                    f"{name} is given twice, by position and by name",
+                    fields=[{"field": name, "message": "given twice"}],
                 )
             named[name] = value
         if self._var_positional is not None and len(args) > len(self._positional):

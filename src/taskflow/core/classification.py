@@ -115,7 +115,12 @@ def judge(
         return _within(seconds_left, Verdict(kind, 0.0, False, "worker crashed"))
     counts = kind is not ErrorClass.RATE_LIMITED
     if counts and failure_count >= max_retries:
-        return Verdict(kind, None, True, f"{max_retries} retries used up" if max_retries else "no retries allowed")
+        return Verdict(
+            kind,
+            None,
+            True,
+            f"{max_retries} retries used up" if max_retries else "no retries allowed",
+        )
     if isinstance(exc, Retry) and exc.delay_seconds is not None:
         delay = exc.delay_seconds
     else:
@@ -125,9 +130,15 @@ def judge(
 
 
 def _within(seconds_left: float | None, verdict: Verdict) -> Verdict:
-    if seconds_left is None or verdict.delay_seconds is None or verdict.delay_seconds < seconds_left:
+    if (
+        seconds_left is None
+        or verdict.delay_seconds is None
+        or verdict.delay_seconds < seconds_left
+    ):
         return verdict
-    return Verdict(verdict.classification, None, verdict.counts_failure, "expires before it could be retried")
+    return Verdict(
+        verdict.classification, None, verdict.counts_failure, "expires before it could be retried"
+    )
 
 
 def describe(exc: BaseException, classification: ErrorClass) -> TaskError:
@@ -155,7 +166,7 @@ def fingerprint(task: str, error: TaskError) -> str:
 def _message(exc: BaseException) -> str:
     try:
         return str(exc)
-    except Exception as broken:  # a user's __str__ may raise anything
+    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
         return f"<{type(exc).__name__}.__str__ raised {type(broken).__name__}>"
 
 

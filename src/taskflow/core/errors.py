@@ -15,7 +15,11 @@ class TaskFlowError(Exception):
     code: ClassVar[str] = "internal_error"
 
     def __init__(
-        self, detail: str, *, fields: Sequence[Mapping[str, Any]] = (), retry_after_seconds: float | None = None
+        self,
+        detail: str,
+        *,
+        fields: Sequence[Mapping[str, Any]] = (),
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -118,7 +122,9 @@ class TaskFailedError(TaskFlowError):
 
     code = "task_failed"
 
-    def __init__(self, detail: str, *, task_id: str, status: str, error: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, detail: str, *, task_id: str, status: str, error: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(detail)
         self.task_id = task_id
         self.status = status

@@ -20,7 +20,9 @@ class UUID7:
     steps back, the timestamp runs ahead of the clock. Thread safe. ``random_bytes`` defaults to `os.urandom`.
     """
 
-    def __init__(self, now_ms: Callable[[], int], random_bytes: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, now_ms: Callable[[], int], random_bytes: Callable[[int], bytes] = os.urandom
+    ) -> None:
         self._now_ms = now_ms
         self._random_bytes = random_bytes
         self._lock = threading.Lock()

@@ -96,4 +96,6 @@ def _check_text(text: str, path: str) -> None:
 
 def _refuse(path: str, what: str) -> NoReturn:
     where = path or "the value"
-    raise InvalidJSONError(f"{where} is or contains {what}", fields=[{"field": path, "message": what}])
+    raise InvalidJSONError(
+        f"{where} is or contains {what}", fields=[{"field": path, "message": what}]
+    )

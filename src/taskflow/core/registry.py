@@ -2,97 +2,34 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Concatenate, overload
 
-from taskflow.core.arguments import Signature, did_you_mean
+from taskflow.core.arguments import did_you_mean
 from taskflow.core.context import TaskContext
 from taskflow.core.errors import NoActiveAppError, RegistrationError, UnknownTaskError
+from taskflow.core.handler import Decorator, ExecutorKind, Handler, P, R, TaskOptions
 from taskflow.core.retry import RetryPolicy
-from taskflow.core.submission import Submission, SubmitOptions, Submitter
+from taskflow.core.submission import SubmitOptions, Submitter
 from taskflow.core.task import TaskPriority
 
 if TYPE_CHECKING:
-    from taskflow.handle import TaskHandle
+    from taskflow.core.handler import ContextHandler
 
-P = ParamSpec("P")
-R = TypeVar("R")
-ExecutorKind = Literal["thread", "asyncio", "process"]
+__all__ = [
+    "ExecutorKind",
+    "Handler",
+    "Registry",
+    "TaskOptions",
+    "register_task_handler",
+    "registry",
+    "task",
+]
 TASK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199}")
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """What a handler declares. None means: the default of the settings."""
-
-    priority: TaskPriority = TaskPriority.NORMAL
-    max_retries: int | None = None
-    timeout_seconds: float | None = None
-    retry_policy: RetryPolicy | None = None
-    retry_for: tuple[type[BaseException], ...] = ()
-    never_retry_for: tuple[type[BaseException], ...] = ()
-    executor: ExecutorKind = "thread"
-    resources: Mapping[str, float] = field(default_factory=dict)
-    expires_in_seconds: float | None = None
-    breaker: str | None = None
-
-
-class Handler(Generic[P, R]):
-    """A registered function. Calling it is the plain call; `submit` makes a task of it."""
-
-    def __init__(self, name: str, function: Callable[P, R], declared: TaskOptions, registry: Registry) -> None:
-        self.name = name
-        self.function = function
-        self.declared = declared
-        self.signature = Signature(function, context_type=TaskContext)
-        # A lone parameter called `payload` takes the whole payload of a submission, whatever is in it.
-        self.takes_payload = self.signature.names == ("payload",)
-        self.registry = registry
-        functools.update_wrapper(self, function)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.function(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<task {self.name!r} ({self.function.__module__}.{self.function.__qualname__})>"
-
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
-        """Accept one task; it is durable once this returns.
-
-        Raises InvalidArgumentsError, QueueFullError, StoreUnavailableError, NoActiveAppError.
-        """
-        return self.registry.submitter.submit_task(Submission(self.name, args, kwargs))
-
-    delay = submit
-
-    def options(self, **options: Any) -> Bound[P, R]:
-        """`send.options(priority="high", delay=60).submit(...)`. Names and limits as in `SubmitOptions`."""
-        return Bound(self, SubmitOptions.of(**options))
-
-    def arguments_json(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-        """The arguments as they are stored: `Signature.to_json`. Raises InvalidArgumentsError."""
-        if self.takes_payload and not args and kwargs.keys() != {"payload"}:
-            kwargs = {"payload": dict(kwargs)}
-        return self.signature.to_json(args, kwargs)
-
-
-class Bound(Generic[P, R]):
-    """A handler with options for the tasks about to be submitted."""
-
-    def __init__(self, handler: Handler[P, R], options: SubmitOptions) -> None:
-        self._handler = handler
-        self._options = options
-
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
-        handler = self._handler
-        return handler.registry.submitter.submit_task(Submission(handler.name, args, kwargs, self._options))
-
-    delay = submit
 
 
 class Registry:
@@ -109,16 +46,22 @@ class Registry:
         self._lock = threading.Lock()
         self._submitters: list[Submitter] = []
 
-    def add(self, function: Callable[P, R], *, name: str | None = None, declared: TaskOptions) -> Handler[P, R]:
+    def add(
+        self, function: Callable[P, R], *, name: str | None = None, declared: TaskOptions
+    ) -> Handler[P, R]:
         """Raises RegistrationError when the name is taken by another function or the options contradict it."""
         task_name = name if name is not None else function.__name__
         if TASK_NAME.fullmatch(task_name) is None:
-            raise RegistrationError(f"task name {task_name!r}: use letters, digits and _ . : / -, at most 200")
+            raise RegistrationError(
+                f"task name {task_name!r}: use letters, digits and _ . : / -, at most 200"
+            )
         is_coroutine = inspect.iscoroutinefunction(function)
         if is_coroutine and declared.executor == "thread":
             declared = replace(declared, executor="asyncio")
         elif declared.executor == "asyncio" and not is_coroutine:
-            raise RegistrationError(f"{task_name}: executor='asyncio' needs an `async def` function")
+            raise RegistrationError(
+                f"{task_name}: executor='asyncio' needs an `async def` function"
+            )
         handler = Handler(task_name, function, declared, self)
         with self._lock:
             known = self._handlers.get(task_name)
@@ -133,7 +76,8 @@ class Registry:
         if handler is None:
             hint = did_you_mean(name, [known.name for known in self.handlers()])
             raise UnknownTaskError(
-                f"no task is registered as {name!r}{hint}", fields=[{"field": "task", "message": f"is not known{hint}"}]
+                f"no task is registered as {name!r}{hint}",
+                fields=[{"field": "task", "message": f"is not known{hint}"}],
             )
         return handler
 
@@ -153,7 +97,9 @@ class Registry:
     @property
     def submitter(self) -> Submitter:
         if not self._submitters:
-            raise NoActiveAppError("start an app first: `with TaskFlow() as app:` (or submit through a `Client`)")
+            raise NoActiveAppError(
+                "start an app first: `with TaskFlow() as app:` (or submit through a `Client`)"
+            )
         return self._submitters[-1]
 
     def bind(self, submitter: Submitter) -> None:
@@ -173,6 +119,25 @@ class Registry:
 registry = Registry()
 
 
+@overload
+def task(function: Callable[Concatenate[TaskContext, P], R], /) -> ContextHandler[P, R]: ...
+@overload
+def task(function: Callable[P, R], /) -> Handler[P, R]: ...
+@overload
+def task(
+    name: str | None = None,
+    *,
+    priority: TaskPriority | int | str = ...,
+    max_retries: int | None = ...,
+    timeout: float | None = ...,
+    retry_policy: RetryPolicy | None = ...,
+    retry_for: type[BaseException] | Sequence[type[BaseException]] = ...,
+    never_retry_for: type[BaseException] | Sequence[type[BaseException]] = ...,
+    executor: ExecutorKind = ...,
+    resources: Mapping[str, float] | None = ...,
+    expires_in: float | None = ...,
+    breaker: str | None = ...,
+) -> Decorator: ...
 def task(
     name: str | Callable[..., Any] | None = None,
     *,
@@ -189,14 +154,20 @@ def task(
 ) -> Any:
     """Register a function as a handler: `@task`, `@task()` or `@task("name", timeout=30)`.
 
-    ``timeout`` and ``expires_in`` in seconds. ``retry_for`` and ``never_retry_for`` win over the built-in classification.
-    ``executor="process"`` runs it in a child process that can be killed; coroutines run on an event loop by themselves.
-    ``resources`` (e.g. ``{"gpu": 1, "memory_mb": 2048}``) are taken from the worker's while it runs. ``breaker`` names a
-    dependency: while its circuit is open the task waits without losing attempts. Raises RegistrationError.
+    ``timeout`` and ``expires_in`` in seconds. ``retry_for`` and ``never_retry_for`` win over the built-in
+    classification. ``executor="process"`` runs it in a child process that can be killed; coroutines run on an event
+    loop by themselves. ``resources`` (e.g. ``{"gpu": 1, "memory_mb": 2048}``) are taken from the worker's while it
+    runs. ``breaker`` names a dependency: while its circuit is open the task waits without losing attempts. A parameter
+    annotated `TaskContext` receives the context; put it first, then type checkers know how the task is submitted.
+    Raises RegistrationError.
     """
     if executor not in ("thread", "asyncio", "process"):
-        raise RegistrationError(f"executor must be 'thread', 'asyncio' or 'process', not {executor!r}")
-    limits = SubmitOptions.of(priority=priority, max_retries=max_retries, timeout=timeout, expires_in=expires_in)
+        raise RegistrationError(
+            f"executor must be 'thread', 'asyncio' or 'process', not {executor!r}"
+        )
+    limits = SubmitOptions.of(
+        priority=priority, max_retries=max_retries, timeout=timeout, expires_in=expires_in
+    )
     declared = TaskOptions(
         priority=TaskPriority.parse(priority),
         max_retries=max_retries,
@@ -216,12 +187,14 @@ def task(
     return register(name) if callable(name) else register
 
 
-def register_task_handler(name: str, **options: Any) -> Callable[[Callable[P, R]], Handler[P, R]]:
+def register_task_handler(name: str, **options: Any) -> Decorator:
     """`task` under a given name; options as there. A lone parameter ``payload`` receives the whole payload."""
-    return cast("Callable[[Callable[P, R]], Handler[P, R]]", task(name, **options))
+    return task(name, **options)
 
 
-def _exceptions(given: type[BaseException] | Sequence[type[BaseException]]) -> tuple[type[BaseException], ...]:
+def _exceptions(
+    given: type[BaseException] | Sequence[type[BaseException]],
+) -> tuple[type[BaseException], ...]:
     types = (given,) if isinstance(given, type) else tuple(given)
     for kind in types:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):

@@ -15,7 +15,9 @@ class Retry(Exception):  # noqa: N818 - raised by handlers as a request, not an 
     ``counts=False`` does not use up a retry (for waiting on something, e.g. a rate limit).
     """
 
-    def __init__(self, reason: str = "retry requested", *, delay: float | None = None, counts: bool = True) -> None:
+    def __init__(
+        self, reason: str = "retry requested", *, delay: float | None = None, counts: bool = True
+    ) -> None:
         super().__init__(reason)
         if delay is not None and not 0 <= delay < float("inf"):
             raise ValueError(f"Retry delay must be seconds from 0, not {delay!r}")
@@ -45,17 +47,25 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if self.base_seconds < 0 or self.cap_seconds < 0 or self.factor < 1:
-            raise RegistrationError("RetryPolicy needs base_seconds >= 0, cap_seconds >= 0 and factor >= 1")
+            raise RegistrationError(
+                "RetryPolicy needs base_seconds >= 0, cap_seconds >= 0 and factor >= 1"
+            )
 
-    def delay_seconds(self, retries_so_far: int, rng: random.Random, *, at_least: float | None = None) -> float:
+    def delay_seconds(
+        self, retries_so_far: int, rng: random.Random, *, at_least: float | None = None
+    ) -> float:
         """``at_least`` is what a server asked for (HTTP Retry-After); jitter is added on top of it, never below."""
-        exponent = min(retries_so_far, 1_000)  # factor ** n overflows a float long after the cap has been reached
+        exponent = min(
+            retries_so_far, 1_000
+        )  # factor ** n overflows a float long after the cap has been reached
         try:
             bound = min(self.cap_seconds, self.base_seconds * self.factor**exponent)
         except OverflowError:
             bound = self.cap_seconds
         delay = rng.uniform(0, bound) if self.jitter else bound
-        return delay if at_least is None else max(at_least, 0.0) + (rng.uniform(0, min(bound, 1.0)) if self.jitter else 0)
+        if at_least is None:
+            return delay
+        return max(at_least, 0.0) + (rng.uniform(0, min(bound, 1.0)) if self.jitter else 0.0)
 
 
 def retry_after_seconds(exc: BaseException) -> float | None:
@@ -67,7 +77,7 @@ def retry_after_seconds(exc: BaseException) -> float | None:
     for name in ("retry_after_seconds", "retry_after"):
         if (seconds := _number(getattr(exc, name, None))) is not None:
             return seconds
-    headers = getattr(getattr(exc, "response", None), "headers", None)
+    headers: Any = getattr(getattr(exc, "response", None), "headers", None)
     return _number(headers.get("Retry-After")) if hasattr(headers, "get") else None
 
 

@@ -80,7 +80,11 @@ class SubmitOptions:
         for name in ("depends_on", "tags"):
             if name in options:
                 values = options[name] or ()
-                options[name] = (values,) if isinstance(values, str) else tuple(getattr(v, "id", v) for v in values)
+                options[name] = (
+                    (values,)
+                    if isinstance(values, str)
+                    else tuple(getattr(v, "id", v) for v in values)
+                )
         return cls(**options)
 
     def __post_init__(self) -> None:

@@ -81,7 +81,11 @@ TRANSITIONS: Mapping[TaskStatus | None, frozenset[TaskStatus]] = {
 
 def sources(target: TaskStatus) -> frozenset[TaskStatus]:
     """The states from which ``target`` may be entered."""
-    return frozenset(source for source, targets in TRANSITIONS.items() if source is not None and target in targets)
+    return frozenset(
+        source
+        for source, targets in TRANSITIONS.items()
+        if source is not None and target in targets
+    )
 
 
 class ErrorClass(StrEnum):

@@ -1,1 +1,1 @@
-"""What TaskFlow needs of the world, as Protocols. Each docstring is the contract; tests/contract holds every adapter to it."""
+"""What TaskFlow needs of the world, as Protocols. Their docstrings are the contracts that tests/contract checks."""

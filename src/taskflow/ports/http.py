@@ -17,7 +17,13 @@ class HttpAnswer(NamedTuple):
 
 class HttpSender(Protocol):
     def send(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_seconds: float
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_seconds: float,
     ) -> HttpAnswer:
         """One request, no redirects followed; a bounded part of the answer's body is read.
 

@@ -76,7 +76,9 @@ class TaskQueue(Protocol):
         """Make each message receivable after its delay. Returns those that were not accepted."""
         ...
 
-    def dequeue(self, *, max_messages: int, timeout_seconds: float, selector: Selector = ANYTHING) -> list[Delivery]:
+    def dequeue(
+        self, *, max_messages: int, timeout_seconds: float, selector: Selector = ANYTHING
+    ) -> list[Delivery]:
         """Hide and return up to ``max_messages``; waits up to ``timeout_seconds`` for the first one.
 
         A returned message becomes visible again after the visibility timeout unless it is acked or extended.
@@ -88,7 +90,7 @@ class TaskQueue(Protocol):
         ...
 
     def extend(self, receipts: Sequence[str], seconds: float) -> None:
-        """Keep these messages hidden for ``seconds`` from now. Stale receipts are ignored: the store's lease decides."""
+        """Keep these messages hidden for ``seconds`` from now. Stale receipts are ignored: the lease decides."""
         ...
 
     def nack(self, receipts: Sequence[str], *, delay_seconds: float = 0.0) -> None:
