@@ -94,6 +94,8 @@ class Background:
     def start(self) -> None:
         if self._thread is None:
             self._stopping = False
+            for job in self._jobs:
+                job.due_at = 0.0
             self._thread = threading.Thread(
                 target=self._work, name="taskflow-background", daemon=True
             )

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from taskflow.logs import get_logger
+from taskflow.logs import bind_contextvars, get_logger
 from taskflow.worker.calls import Abandoned, Result
 from taskflow.worker.run import Run
 
@@ -29,6 +29,7 @@ class CoroutineCall:
         self._coroutines = coroutines
         self._slot = slot
         self._loop: LoopThread | None = None
+        self._run: Run | None = None
         self._start: Callable[[], Coroutine[Any, Any, Any]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._value: Any = None
@@ -40,6 +41,7 @@ class CoroutineCall:
 
     def carry_out(self, run: Run, function: Callable[[], Coroutine[Any, Any, Any]]) -> Result:
         if self._slot.open(self, run):
+            self._run = run
             self._start = function
             self._loop = self._coroutines.begin(self)
             self._done.acquire()
@@ -67,6 +69,9 @@ class CoroutineCall:
 
     async def _drive(self) -> None:
         assert self._start is not None
+        assert self._run is not None
+        task = self._run.attempt.task
+        bind_contextvars(task_id=task.task_id, tenant_id=task.tenant_id, attempt=task.attempt)
         pid = os.getpid()
         try:
             self._value = await self._start()

@@ -118,6 +118,17 @@ class Heartbeat:
                 AttemptCancelledError("the task was cancelled while it ran"),
                 grace_seconds=self._pool.options.cancel_grace_seconds,
             )
-        for run in find(runs, result.lost):
-            if run in self._pool.leased:  # else it was finished while the store was being asked
+        newest = {run.attempt.task.task_id: run for run in sorted(runs, key=_attempt_number)}
+        lost = find(runs, result.lost)
+        for run in lost:
+            # A task taken over from this worker may have come back to it: then only the older attempt is lost.
+            is_older = newest[run.attempt.task.task_id] is not run
+            is_alone = (
+                sum(other.attempt.task.task_id == run.attempt.task.task_id for other in lost) == 1
+            )
+            if run in self._pool.leased and (is_older or is_alone):  # not finished meanwhile
                 self._pool.end(run, WorkerCrashedError("its lease was lost"))
+
+
+def _attempt_number(run: Run) -> int:
+    return run.attempt.task.attempt

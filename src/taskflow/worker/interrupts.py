@@ -11,6 +11,9 @@ import sys
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
+_SHARED = ("taskflow.services", "taskflow.adapters", "taskflow.app", "taskflow.logs")
+_WAITING = ("taskflow.services.tasks", "wait")
+
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
@@ -36,8 +39,16 @@ def is_in_engine(thread_id: int) -> bool:
     """Whether the handler in this thread is inside a call of TaskFlow's own, e.g. submitting another task.
 
     An exception there could leave a lock or a transaction that others share half done; the caller tries again shortly.
+    Waiting for another task's result shares nothing, and may be interrupted.
     """
-    return any(name.startswith(_SHARED) for name, _ in _handler_frames(thread_id))
+    frames = [
+        (module, frame.f_code.co_name)
+        for module, frame in _handler_frames(thread_id)
+        if module != "threading"
+    ]
+    if frames[:1] == [_WAITING]:
+        return False
+    return any(module.startswith(_SHARED) for module, _ in frames)
 
 
 def where_is(thread_id: int) -> TracebackType | None:
@@ -46,9 +57,6 @@ def where_is(thread_id: int) -> TracebackType | None:
     for _, frame in _handler_frames(thread_id):
         trace = TracebackType(trace, frame, frame.f_lasti, frame.f_lineno)
     return trace
-
-
-_SHARED = ("taskflow.services", "taskflow.adapters", "taskflow.app", "taskflow.logs")
 
 
 def _handler_frames(thread_id: int) -> Iterator[tuple[str, FrameType]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskflow.core.errors import AttemptError, AttemptTimeoutError, StoreUnavailableError
 from taskflow.core.retry import Retry
-from taskflow.logs import get_logger
+from taskflow.logs import bind_contextvars, get_logger
 from taskflow.worker.calls import Abandoned, Call, Result
 from taskflow.worker.child_call import START_SECONDS, ChildCall
 from taskflow.worker.context import AttemptContext
@@ -116,8 +116,10 @@ class Slot:
     def _call(self, run: Run, started: float, args: list[Any], kwargs: dict[str, Any]) -> Result:
         pool, handler = self._pool, run.attempt.handler
         assert handler is not None
-        kind = handler.declared.executor
-        timeout = run.attempt.task.timeout_seconds
+        kind, task = handler.declared.executor, run.attempt.task
+        # Until the next attempt: whatever this thread logs, the handler's libraries included, belongs to this one.
+        bind_contextvars(task_id=task.task_id, tenant_id=task.tenant_id, attempt=task.attempt)
+        timeout = task.timeout_seconds
         run.started_at = started
         run.due = due = started + (timeout if kind != "process" else timeout + START_SECONDS)
         if due < pool.watchdog.wake_at:
@@ -195,6 +197,8 @@ class Slot:
                 self._interrupt(run, call, now, now + self._pool.options.abandon_grace_seconds)
                 return run.due
         if left is Abandoned.THREAD:
+            if self._child is not None:
+                self._child.close()  # idle, and of no use to anybody now
             self._pool.slot_abandoned(self, run)
         elif left is Abandoned.COROUTINE:
             self._pool.count_abandoned(run)

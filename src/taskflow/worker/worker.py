@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-_CLAIM_SECONDS = 10.0  # for a claim under way when the worker stops
-_WRITE_SECONDS = 10.0  # for the last outcomes
+CLAIM_SECONDS = 10.0  # for a claim under way when the worker stops
+WRITE_SECONDS = 10.0  # for the last outcomes
 
 
 class Worker:
@@ -162,7 +162,7 @@ class _Crew:
         pool, monotonic = self.pool, self.pool.monotonic
         self._status = "draining"
         log.info("worker.draining", busy=pool.busy, grace_seconds=grace_seconds)
-        self._claimer.stop(_CLAIM_SECONDS)
+        self._claimer.stop(CLAIM_SECONDS)
         pool.give_back_waiting()
         if pool.busy:
             self._reporter.report("draining")
@@ -182,7 +182,7 @@ class _Crew:
         pool.end_slots(1.0)
         pool.watchdog.stop()
         pool.coroutines.stop()
-        self._finisher.stop(_WRITE_SECONDS)
+        self._finisher.stop(WRITE_SECONDS)
         self._heartbeat.stop()
         self._status = "stopped"
         self._reporter.stop()

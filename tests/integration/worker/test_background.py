@@ -1,0 +1,105 @@
+"""The jobs that keep the promises while nobody looks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from taskflow.core.errors import StoreUnavailableError
+from taskflow.worker.background import Background
+from tests.integration.worker.engine import Engine
+
+
+class Job:
+    """Stands in for a service where a fault must be injected."""
+
+    def __init__(self, answer: Any = 60.0, *, faults: list[BaseException] | None = None) -> None:
+        self.answer = answer
+        self.faults = faults or []
+        self.ran = threading.Semaphore(0)
+
+    def run_once(self) -> Any:
+        self.ran.release()
+        if self.faults:
+            raise self.faults.pop(0)
+        return self.answer
+
+
+@pytest.fixture
+def jobs() -> dict[str, Job]:
+    return {"relay": Job(), "recovery": Job(0), "retention": Job(0)}
+
+
+@pytest.fixture
+def background(jobs: dict[str, Any]) -> Iterator[Background]:
+    background = Background(**jobs, lease_seconds=3.0, monotonic=time.monotonic)
+    yield background
+    background.stop()
+
+
+def test_every_job_runs_at_the_start(background: Background, jobs: dict[str, Job]) -> None:
+    background.start()
+    assert all(job.ran.acquire(timeout=5) for job in jobs.values())
+
+
+def test_the_relay_says_when_it_runs_again(background: Background, jobs: dict[str, Job]) -> None:
+    jobs["relay"].answer = 0.01
+    background.start()
+    assert all(jobs["relay"].ran.acquire(timeout=5) for _ in range(5))
+
+
+def test_recovery_runs_several_times_per_lease(
+    background: Background, jobs: dict[str, Job]
+) -> None:
+    background.start()
+    began = time.monotonic()
+    assert all(jobs["recovery"].ran.acquire(timeout=5) for _ in range(3))
+    assert 1.9 < time.monotonic() - began < 4
+
+
+def test_it_can_be_woken(background: Background, jobs: dict[str, Job]) -> None:
+    background.start()
+    for job in jobs.values():
+        assert job.ran.acquire(timeout=5)
+    background.wake()
+    assert jobs["relay"].ran.acquire(timeout=5)
+    assert not jobs["retention"].ran.acquire(blocking=False)
+
+
+@pytest.mark.parametrize(
+    "fault", [StoreUnavailableError("locked"), ZeroDivisionError("a fault of ours")]
+)
+def test_a_failing_job_is_repeated_and_holds_up_no_other(
+    background: Background, jobs: dict[str, Job], fault: Exception
+) -> None:
+    jobs["relay"].answer = 0.01
+    jobs["recovery"].faults = [fault]
+    background.start()
+    assert jobs["recovery"].ran.acquire(timeout=5)
+    assert all(jobs["relay"].ran.acquire(timeout=5) for _ in range(5))
+    assert jobs["recovery"].ran.acquire(timeout=5)
+
+
+def test_it_stops_at_once_and_starts_again(background: Background, jobs: dict[str, Job]) -> None:
+    background.start()
+    began = time.monotonic()
+    background.stop()
+    assert time.monotonic() - began < 0.6
+    for job in jobs.values():
+        assert job.ran.acquire(timeout=5)
+    background.start()
+    assert all(job.ran.acquire(timeout=5) for job in jobs.values())
+
+
+def test_a_delayed_task_reaches_the_worker(engine: Engine) -> None:
+    background = Background.from_runtime(engine.runtime)
+    background.start()
+    try:
+        engine.handler(lambda: "on time", name="later")
+        assert engine.run("later", delay=0.2).result == "on time"
+    finally:
+        background.stop()
