@@ -6,7 +6,8 @@ queue hands out, as long as they say whose they are; the queue puts them in and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
@@ -30,13 +31,7 @@ T = TypeVar("T", bound=Orderable)
 
 
 class Ordering(Generic[T]):
-    """One `Level` per priority, lower numbers first, and a bound on how long a lower priority is passed over.
-
-    The bound: let something of a priority, acceptable to the callers, wait during n consecutive items handed out to
-    callers with equal ``selector.priorities``, and let k be the number of priorities that waited below the highest
-    waiting one at some time meanwhile, this one included. If n >= k * ``starvation_every``, it got at least one of the
-    n. For after ``starvation_every`` - 1 items that passed somebody over, the next goes to that lower priority which
-    was served longest ago; every other item goes to the highest priority that waits.
+    """One `Level` per priority, lower numbers first, and a bound on how long a lower priority is passed over: `Turns`.
 
     `add` and `take` cost O(log n) an item, amortised, whatever the selectors (see `Level`).
     """
@@ -45,11 +40,8 @@ class Ordering(Generic[T]):
         if starvation_every < 2:
             raise ValueError(f"starvation_every must be 2 or more, not {starvation_every}")
         self._levels: dict[int, Level[T]] = {priority: Level() for priority in sorted(priorities)}
-        self._every = starvation_every
-        # Consecutive items that passed a lower priority over, by the priorities that their callers take.
-        self._streaks: dict[tuple[int, ...], int] = {}
-        self._served_at = dict.fromkeys(self._levels, 0)  # counted in items handed out
-        self._handed_out = 0
+        self._starvation_every = starvation_every
+        self._turns: dict[tuple[int, ...], Turns] = {}  # by the priorities that callers take
         self._added = 0
 
     def __len__(self) -> int:
@@ -73,34 +65,62 @@ class Ordering(Generic[T]):
         """Up to ``max_items`` that ``selector`` accepts, in order, each with its position (for `put_back`)."""
         wanted = selector.priorities
         allowed = tuple(p for p in self._levels if wanted is None or p in wanted)
+        turns = self._turns.get(allowed)
+        if turns is None:
+            turns = self._turns[allowed] = Turns(allowed, self._starvation_every)
         taken: list[tuple[int, T]] = []
         while (room := max_items - len(taken)) > 0:
             waiting = [p for p in allowed if self._levels[p].has(selector)]
             if not waiting:
                 break
-            if len(waiting) == 1:
-                self._streaks[allowed] = 0
-                self._serve(waiting[0], room, selector, taken)
-                continue
-            before_turn = self._every - 1 - self._streaks.get(allowed, 0)
-            if before_turn > 0:
-                got = self._serve(waiting[0], min(room, before_turn), selector, taken)
-                self._streaks[allowed] = self._every - 1 - before_turn + got
-            else:
-                self._streaks[allowed] = 0
-                longest_ago = min(waiting[1:], key=self._served_at.__getitem__)
-                self._serve(longest_ago, 1, selector, taken)
+            priority, most = turns.next(waiting)
+            before = len(taken)
+            self._levels[priority].take(min(room, most), selector, taken)
+            turns.served(waiting, priority, len(taken) - before)
         return taken
 
-    def _serve(
-        self, priority: int, count: int, selector: Selector, taken: list[tuple[int, T]]
-    ) -> int:
-        before = len(taken)
-        self._levels[priority].take(count, selector, taken)
-        got = len(taken) - before
-        self._handed_out += got
-        self._served_at[priority] = self._handed_out
-        return got
+
+class Turns:
+    """Whose turn it is among priorities, for the callers that take the same ones.
+
+    The bound: let something of a priority, acceptable to these callers, wait while n consecutive items are handed out
+    to them, and let k be the number of priorities, this one included, that waited below the highest waiting one at
+    some time meanwhile. If n >= k * ``every``, it got at least one of the n.
+
+    For after ``every`` - 1 items of the highest that passed somebody over, the next goes to whoever has waited longest
+    without being served. A rival is preferred at most once, as it has been served then; one that has not waited all
+    along, never. That the highest may be chosen, too, matters: it can be one that was passed over just before, when
+    there was a higher one. This does not use up the turn of the lower ones.
+    """
+
+    __slots__ = ("_every", "_handed_out", "_since", "_streak")
+
+    def __init__(self, priorities: Sequence[int], every: int) -> None:
+        self._every = every
+        self._streak = 0  # items of the highest in a row that passed a lower one over
+        self._handed_out = 0
+        # When, in items handed out, each was last served, or did not wait.
+        self._since = dict.fromkeys(priorities, 0)
+
+    def next(self, waiting: Sequence[int]) -> tuple[int, int]:
+        """One of ``waiting`` (not empty, highest first), and how many of it may be handed out before asking again."""
+        if len(waiting) == 1:
+            return waiting[0], sys.maxsize
+        before_turn = self._every - 1 - self._streak
+        if before_turn > 0:
+            return waiting[0], before_turn
+        return min(waiting, key=self._since.__getitem__), 1
+
+    def served(self, waiting: Sequence[int], priority: int, count: int) -> None:
+        """``count`` items of ``priority`` were handed out while ``waiting`` waited."""
+        self._handed_out += count
+        for other in self._since:
+            if other == priority or other not in waiting:
+                self._since[other] = self._handed_out
+        if len(waiting) == 1 or priority != waiting[0]:
+            self._streak = 0
+        elif self._streak < self._every - 1:
+            self._streak += count
 
 
 class Level(Generic[T]):
