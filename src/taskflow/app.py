@@ -44,8 +44,8 @@ class TaskFlow(RuntimeCalls):
     only submits: other processes on the same home do the work. Use it as a context manager, or `start` and `stop` it.
 
     While it runs, `handler.submit()` goes to it (to the one started last, if there are several), also from handlers.
-    Thread safe. It does not survive a fork: start a new one in the child; using an inherited one raises
-    NoActiveAppError, as does using one that was not started or was stopped.
+    Thread safe. It does not survive a fork (SQLite does not): fork before it is started, or use multiprocessing's
+    "spawn". Using an inherited one raises NoActiveAppError, as does using one that was not started or was stopped.
     """
 
     def __init__(
@@ -83,7 +83,8 @@ class TaskFlow(RuntimeCalls):
         Raises ConfigurationError, StoreVersionError, StoreUnavailableError; nothing is left open then.
         """
         with self._lock:
-            if self._running is not None and self._running.pid == os.getpid():
+            self._refuse_in_a_fork()
+            if self._running is not None:
                 raise ConfigurationError("this TaskFlow is started already")
             import_tasks(self.settings)
             with ExitStack() as undo:
@@ -115,9 +116,7 @@ class TaskFlow(RuntimeCalls):
             if running is None:
                 return
             if running.pid != os.getpid():
-                # Forked: threads and connections are the parent's. Closing, even dropping them here could harm it.
-                running.runtime.registry.unbind(self)
-                return
+                return  # forked: threads and connections are the parent's, closing them here could harm it
             with ExitStack() as closing:
                 closing.callback(setattr, self, "_running", None)
                 closing.callback(running.runtime.close)
@@ -181,8 +180,8 @@ class TaskFlow(RuntimeCalls):
             )
         if running.pid != os.getpid():
             raise NoActiveAppError(
-                f"this TaskFlow was started by process {running.pid}; it does not survive a fork: "
-                "start a new TaskFlow in the child process"
+                f"this TaskFlow was started by process {running.pid} and does not survive a fork: "
+                "fork before it is started, or use multiprocessing's 'spawn'"
             )
         return running.runtime
 
@@ -210,6 +209,17 @@ class TaskFlow(RuntimeCalls):
             queue_is_durable=runtime.queue.durable,
             surroundings=checks_of(self.settings.home),
         )
+
+    def _refuse_in_a_fork(self) -> None:
+        """SQLite keeps its locks on a file in memory that a child inherits: a second connection there would believe
+        them its own, and damage the store (sqlite.org/howtocorrupt.html §2.6)."""
+        inherited = [app for app in self._registry.submitters if isinstance(app, TaskFlow)]
+        for app in [self, *inherited]:
+            if app._running is not None and app._running.pid != os.getpid():
+                raise ConfigurationError(
+                    f"process {app._running.pid} had started a TaskFlow before it forked this one: "
+                    "fork before it is started, or use multiprocessing's 'spawn'"
+                )
 
     def _interrupt(self, keys: Sequence[TaskKey]) -> None:
         """Running tasks were marked as cancelled: tell the workers here."""

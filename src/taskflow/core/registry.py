@@ -102,6 +102,11 @@ class Registry:
             )
         return self._submitters[-1]
 
+    @property
+    def submitters(self) -> Sequence[Submitter]:
+        """All that are bound, the one started last at the end."""
+        return tuple(self._submitters)
+
     def bind(self, submitter: Submitter) -> None:
         """`handler.submit()` goes to ``submitter`` from now on, until it is unbound; the parent's handlers' too."""
         with self._lock:
