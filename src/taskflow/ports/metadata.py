@@ -211,9 +211,14 @@ class OutboxStore(Protocol):
         """Until the earliest entry is due (0 or less: now); None when the outbox is empty."""
         ...
 
+    def due(self, *, limit: int) -> list[Message]:
+        """Claimable tasks that are due, most urgent first: up to ``limit`` pending ones, and as many others."""
+        ...
+
     def waiting(self, *, within_seconds: float, batch: int) -> Iterator[list[Message]]:
         """Claimable tasks due within ``within_seconds``, most urgent first: what a queue that is not durable is rebuilt
-        from. Streams from one snapshot in lists of up to ``batch``."""
+        from. So are later ones that have no outbox row, with ``within_seconds`` as delay: nothing else knows of them.
+        Streams from one snapshot in lists of up to ``batch``."""
         ...
 
 

@@ -11,6 +11,7 @@ log = logs.get_logger(__name__)
 _BATCH = 500
 _LEASE_SECONDS = 30.0
 _POLL_SECONDS = 1.0  # how soon a row that another process wrote is noticed
+_MOST_LOOKED_AT = 10_000
 
 
 class Relay:
@@ -42,10 +43,21 @@ class Relay:
             log.debug("outbox.relayed", sent=len(sent), refused=len(failed))
             if len(entries) < _BATCH or failures:
                 break
+        if not self._queue.durable:
+            self._look()
         due_in = self._outbox.next_due_seconds()
-        if due_in is None:
-            return _POLL_SECONDS
-        return min(_POLL_SECONDS, max(0.01, due_in - self._queue.max_delay_seconds))
+        wait = 0.0 if due_in is None else due_in - self._queue.max_delay_seconds
+        # What is due and still there is held by another relay, or was refused: asking at once would not help.
+        return min(_POLL_SECONDS, wait) if wait > 0 else _POLL_SECONDS
+
+    def _look(self) -> None:
+        """Fetch what waits in the store, if little waits here: other processes keep theirs in their own memory, where
+        nobody helps them, and may hang, have no worker for them any more, or have lost a message."""
+        depths = self._queue.depths().values()
+        ready = sum(depth.ready for depth in depths)
+        if ready < _BATCH or not any(depth.in_flight for depth in depths):
+            # What is ready here may be what no worker here can run: look beyond it.
+            self._queue.enqueue(self._outbox.due(limit=min(ready + _BATCH, _MOST_LOOKED_AT)))
 
     def rebuild(self) -> int:
         """Enqueue every claimable task that is due within the queue's delay; a queue with memory needs none of it.

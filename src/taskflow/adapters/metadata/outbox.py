@@ -12,11 +12,12 @@ from taskflow.adapters.metadata.batch import ID, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.execution import one_of
 from taskflow.adapters.metadata.journal import Journal, Send
-from taskflow.core.task import CLAIMABLE, TaskStatus
+from taskflow.core.task import CLAIMABLE, TaskPriority, TaskStatus
 from taskflow.ports.metadata import OutboxEntry
 from taskflow.ports.queue import Message
 
 _MICROSECONDS = 1_000_000
+_MAY_BE_EARLY = sorted(CLAIMABLE - {TaskStatus.PENDING})
 
 
 class SqlOutbox:
@@ -43,6 +44,27 @@ class SqlOutbox:
         )
         self._delete = database.prepare(o.delete().where(chosen))
         self._next = sa.select(sa.func.min(o.c.due_at))
+        t = schema.tasks
+        claimable = (
+            sa.select(t.c.tenant_id, t.c.id, t.c.task, t.c.priority)
+            .where(t.c.finished_at.is_(None))
+            .order_by(t.c.priority, t.c.run_at)
+            .limit(sa.bindparam("limit", type_=sa.Integer))
+        )
+        self._pending = database.prepare_rows(
+            claimable.where(one_of(t.c.status, [TaskStatus.PENDING]))
+        )
+        # By priorities, so that the index gives a range of run_at in each, whatever else lies in the future.
+        every_priority: list[Any] = [
+            sa.literal_column(str(int(priority))) for priority in TaskPriority
+        ]
+        self._overdue = database.prepare_rows(
+            claimable.where(
+                one_of(t.c.status, _MAY_BE_EARLY),
+                t.c.priority.in_(every_priority),
+                t.c.run_at <= sa.bindparam("now", type_=sa.BigInteger),
+            )
+        )
 
     def lease(
         self, *, lookahead_seconds: float, lease_seconds: float, limit: int
@@ -92,15 +114,20 @@ class SqlOutbox:
             due_at = connection.scalar(self._next)
         return None if due_at is None else (due_at - self._database.now()) / _MICROSECONDS
 
+    def due(self, *, limit: int) -> list[Message]:
+        rows = self._database.read_rows(self._pending, limit=limit)
+        rows += self._database.read_rows(self._overdue, now=self._database.now(), limit=limit)
+        return [Message(row[1], row[0], *row[2:]) for row in rows]
+
     def waiting(self, *, within_seconds: float, batch: int) -> Iterator[list[Message]]:
         t, o = schema.tasks, schema.outbox
         now = self._database.now()
         horizon = now + int(within_seconds * _MICROSECONDS)
         wanted = {
-            TaskStatus.PENDING: sa.true(),  # due, also when the clock has been set back since
-            # Later ones are in the outbox, unless they have been sent before the clock was set back.
+            TaskStatus.PENDING: sa.true(),  # due, even if the clock has been set back since
+            # Later ones are in the outbox, unless they had been sent before the clock was set back.
             **dict.fromkeys(
-                sorted(CLAIMABLE - {TaskStatus.PENDING}),
+                _MAY_BE_EARLY,
                 sa.or_(t.c.run_at <= horizon, t.c.id.not_in(sa.select(o.c.task_id))),
             ),
         }
@@ -111,6 +138,7 @@ class SqlOutbox:
                     .where(t.c.finished_at.is_(None), one_of(t.c.status, [status]), condition)
                     .order_by(t.c.priority, t.c.run_at)
                 )
+                latest = now if status is TaskStatus.PENDING else horizon
                 rows = connection.execution_options(yield_per=batch).execute(statement)
                 for partition in rows.partitions():
                     yield [
@@ -119,9 +147,7 @@ class SqlOutbox:
                             tenant_id,
                             task,
                             priority,
-                            0.0
-                            if status is TaskStatus.PENDING
-                            else min(max(0, run_at - now) / _MICROSECONDS, within_seconds),
+                            max(0, min(run_at, latest) - now) / _MICROSECONDS,
                         )
                         for tenant_id, task_id, task, priority, run_at in partition
                     ]
