@@ -140,6 +140,12 @@ class StoreUnavailableError(TaskFlowError):
     code = "store_unavailable"
 
 
+class CommitUnknownError(StoreUnavailableError):
+    """The connection to the store broke during the commit: all of it was written, or nothing."""
+
+    # The code of its base: whoever waits for an answer can do no other than ask again.
+
+
 class StoreReadOnlyError(StoreUnavailableError):
     """The store cannot be written: file permissions, or a read-only disk."""
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from taskflow.core.errors import CommitUnknownError, StoreUnavailableError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -28,7 +30,7 @@ class _Request(Generic[T, R]):
     ) -> None:
         self.items = items
         self.results: list[R] = []
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self.done = False
         self.loop = loop
         self.future = future
@@ -44,7 +46,10 @@ class _Request(Generic[T, R]):
 
 class GroupCommit(Generic[T, R]):
     """``commit(items)`` returns one result per item and is never called by two threads at once. When it raises, every
-    caller of that batch gets the error. Thread safe; `run_async` may be awaited on any number of event loops."""
+    caller of that batch gets the error. Thread safe; `run_async` may be awaited on any number of event loops.
+
+    A caller that goes away (a cancelled coroutine, an interrupted thread) leaves its items: they are still committed.
+    """
 
     def __init__(
         self, commit: Callable[[Sequence[T]], list[R]], *, max_batch: int = 1_000, name: str
@@ -56,11 +61,16 @@ class GroupCommit(Generic[T, R]):
         self._committing = threading.Lock()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._pumping = False
+        self._closed = False
 
     def run(self, items: Sequence[T]) -> list[R]:
-        """Blocks until these items are committed; returns their results."""
+        """Blocks until these items are committed; returns their results.
+
+        Raises what the commit raised, StoreUnavailableError after `close`.
+        """
         request: _Request[T, R] = _Request(items, None, None)
         with self._gathering:
+            self._check_open()
             self._gathered.append(request)
         with self._committing:
             while not request.done:
@@ -70,64 +80,94 @@ class GroupCommit(Generic[T, R]):
         return request.results
 
     async def run_async(self, items: Sequence[T]) -> list[R]:
+        """`run` for an event loop, which is free meanwhile."""
         loop = asyncio.get_running_loop()
         request: _Request[T, R] = _Request(items, loop, loop.create_future())
         assert request.future is not None
         with self._gathering:
+            self._check_open()
+            if not self._pumping:
+                # Starts with waiting for this lock. It cannot fail later, when the request is among the others.
+                self._executor.submit(self._pump)
+                self._pumping = True
             self._gathered.append(request)
-            start = not self._pumping
-            self._pumping = True
-        if start:
-            self._executor.submit(self._pump)
         return await request.future
 
     def close(self) -> None:
-        """Commits what has gathered, then ends the thread of asynchronous callers."""
+        """Commits what has gathered; from now on nothing more is accepted."""
+        with self._gathering:
+            self._closed = True
         self._executor.shutdown(wait=True)
+        with self._committing:
+            while self._gathered:
+                self._commit_gathered()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError("this TaskFlow is stopping; nothing was accepted")
 
     def _pump(self) -> None:
         """Commits until nothing has gathered: the leader on behalf of event loops, which cannot be one."""
         while True:
-            with self._committing:
-                self._commit_gathered()
             with self._gathering:
                 if not self._gathered:
                     self._pumping = False
                     return
+            with self._committing:
+                self._commit_gathered()
 
     def _commit_gathered(self) -> None:
+        requests = self._take()
+        if not requests:
+            return
+        error: Exception | None = None
+        try:
+            self._commit_all(requests)
+        except Exception as exc:  # noqa: BLE001 - it belongs to those who wait
+            error = exc
+        except BaseException:
+            # Meant for the thread that happens to commit for all. The others only learn that nobody knows.
+            error = CommitUnknownError("the thread that was committing has been interrupted")
+            raise
+        finally:
+            for request in requests:
+                request.error = error
+            _settle(requests)
+
+    def _take(self) -> list[_Request[T, R]]:
+        requests: list[_Request[T, R]] = []
+        size = 0
         with self._gathering:
-            requests, size = [], 0
             for request in self._gathered:
                 if requests and size + len(request.items) > self._max_batch:
                     break
                 requests.append(request)
                 size += len(request.items)
             del self._gathered[: len(requests)]
-        if not requests:
-            return
-        try:
-            results = self._commit([item for request in requests for item in request.items])
-        except BaseException as exc:
-            for request in requests:
-                request.error = exc
-        else:
-            start = 0
-            for request in requests:
-                request.results = results[start : start + len(request.items)]
-                start += len(request.items)
-        waiting: dict[asyncio.AbstractEventLoop, list[_Request[T, R]]] = {}
+        return requests
+
+    def _commit_all(self, requests: Sequence[_Request[T, R]]) -> None:
+        results = self._commit([item for request in requests for item in request.items])
+        start = 0
         for request in requests:
-            request.done = True
-            if request.loop is not None:
-                waiting.setdefault(request.loop, []).append(request)
-        for loop, settled in waiting.items():
-            try:
-                loop.call_soon_threadsafe(_settle, settled)
-            except RuntimeError:  # the loop has been closed; nobody waits any more
-                continue
+            request.results = results[start : start + len(request.items)]
+            start += len(request.items)
 
 
 def _settle(requests: Sequence[_Request[T, R]]) -> None:
+    """Tell all who wait; those on one event loop with a single call."""
+    waiting: dict[asyncio.AbstractEventLoop, list[_Request[T, R]]] = {}
+    for request in requests:
+        request.done = True
+        if request.loop is not None:
+            waiting.setdefault(request.loop, []).append(request)
+    for loop, settled in waiting.items():
+        try:
+            loop.call_soon_threadsafe(_settle_here, settled)
+        except RuntimeError:  # the loop has been closed; nobody waits any more
+            continue
+
+
+def _settle_here(requests: Sequence[_Request[T, R]]) -> None:
     for request in requests:
         request.settle()
