@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
+from taskflow import logs
 from taskflow.ports.metadata import TaskKey
+
+log = logs.get_logger(__name__)
 
 Callback = Callable[[TaskKey], None]
 
 
 class Completions:
-    """Thread safe. Callbacks run on the thread that ended the task: they must be quick and must not raise."""
+    """Thread safe. Callbacks run on the thread that ended the task: they must be quick. What they raise is logged: one
+    who waits on an event loop that has been closed must not keep the news from the others."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -41,4 +45,7 @@ class Completions:
             ]
         for key, callbacks in called:
             for callback in callbacks:
-                callback(key)
+                try:
+                    callback(key)
+                except Exception:
+                    log.exception("completion.not_told", task_id=key.task_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter as Tally
 from collections.abc import Mapping
@@ -59,7 +60,7 @@ class Latencies:
             return {"count": 0, **dict.fromkeys(("mean", "p50", "p95", "p99", "min", "max"))}
 
         def quantile(q: float) -> float:
-            return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 3)
+            return round(ordered[math.ceil(q * len(ordered)) - 1], 3)  # nearest rank
 
         return {
             "count": count,
