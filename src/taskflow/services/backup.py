@@ -24,6 +24,7 @@ from taskflow.ports.payloads import PayloadStore
 from taskflow.services import backup_file
 from taskflow.services.backup_file import Header, PayloadObject, Record, Row
 
+_TRANSIENT = frozenset({"workers"})  # tables about processes, not about tasks
 _KEY_COLUMNS = ("input_key", "result_key")
 _LIVE_SECONDS = 60.0  # a worker that reported within this time is at work
 _US = 1_000_000
@@ -123,6 +124,8 @@ class Backups:
 
     def _records(self, damaged: list[str]) -> Iterator[Record]:
         for table, columns in self._maintenance.export():
+            if table in _TRANSIENT:
+                continue
             yield Row(table, columns)
             for name in _KEY_COLUMNS:
                 key = columns.get(name)

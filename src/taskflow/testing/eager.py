@@ -28,7 +28,7 @@ from taskflow.worker.context import AttemptContext
 from taskflow.worker.exits import as_error
 from taskflow.worker.run import Run
 
-_MAX_ATTEMPTS = 1_000
+_MAX_FREE_ATTEMPTS = 100  # those that use up no retry; the others end by themselves
 _PAGE = 200
 
 
@@ -80,9 +80,10 @@ class EagerTaskFlow(RuntimeCalls):
             runtime.relay.run_once()
             deliveries = runtime.queue.dequeue(max_messages=1, timeout_seconds=0)
             for attempt in runtime.execution.start(deliveries) if deliveries else ():
-                if attempt.task.attempt > _MAX_ATTEMPTS:
+                task = attempt.task
+                if task.attempt - task.failure_count > _MAX_FREE_ATTEMPTS:
                     raise RuntimeError(
-                        f"{attempt.task.task} asked for another attempt {_MAX_ATTEMPTS} times; "
+                        f"{task.task} asked {_MAX_FREE_ATTEMPTS} times for an attempt that uses up no retry; "
                         "nothing else happens in eager mode, so it would never end"
                     )
                 self._run(attempt)
@@ -113,8 +114,9 @@ class EagerTaskFlow(RuntimeCalls):
         try:
             args, kwargs = execution.arguments(attempt)
             assert attempt.handler is not None  # `arguments` refuses unknown tasks
-            if attempt.handler.signature.context_parameter is not None:
-                kwargs[attempt.handler.signature.context_parameter] = self._context(attempt)
+            signature = attempt.handler.signature
+            if signature.context_parameter is not None:
+                signature.give_context(args, kwargs, self._context(attempt))
             value = _call(attempt.handler.function, args, kwargs)
         except KeyboardInterrupt:
             raise

@@ -54,7 +54,10 @@ class SqlMaintenance:
                             raise BackupInvalidError(
                                 f"table {name} has other columns than this program's"
                             )
-                    connection.execute(table.insert(), chunk)
+                    try:
+                        connection.execute(table.insert(), chunk)
+                    except (sa.exc.IntegrityError, sa.exc.DataError) as exc:
+                        raise BackupInvalidError(f"rows of table {name} do not fit: {exc.orig}") from exc
                     count += len(chunk)
             if not self._database.is_sqlite:
                 connection.execute(
