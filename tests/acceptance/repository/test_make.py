@@ -26,7 +26,7 @@ CLONED = (
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files of a clone, with this environment as its .venv: installing takes a network and a minute."""
-    for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON"):
+    for name in ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON"):
         monkeypatch.delenv(name, raising=False)  # of the `make test` around us
     directory = tmp_path / "clone"
     directory.mkdir()
