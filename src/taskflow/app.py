@@ -203,10 +203,11 @@ class TaskFlow(RuntimeCalls):
             stores.inspection,
             stores.outbox,
             stores.workers,
+            stores.execution,
             runtime.payloads,
+            runtime.liveness,
             runtime.clock,
             recover=runtime.recovery.run_once,
-            queue_is_durable=runtime.queue.durable,
             surroundings=checks_of(self.settings.home),
         )
 

@@ -33,10 +33,6 @@ class InspectionStore(Protocol):
         """Moment of the latest entry in any history; None: there is none."""
         ...
 
-    def expired_leases(self, *, seconds: float) -> int:
-        """Running tasks whose lease ran out more than ``seconds`` ago: nobody has taken them over."""
-        ...
-
     def unannounced(self, *, seconds: float, limit: int) -> list[Message]:
         """Tasks that have been due for ``seconds`` and have no outbox row. With a queue that is rebuilt from the
         store that is how they wait; while workers are idle it is how they are forgotten."""

@@ -14,7 +14,14 @@ from itertools import islice
 from taskflow.core.errors import PayloadCorruptError, PayloadMissingError, TaskFlowError
 from taskflow.ports.clock import Clock
 from taskflow.ports.inspection import InspectionStore
-from taskflow.ports.metadata import OutboxStore, TaskKey, WorkerStore
+from taskflow.ports.liveness import Liveness
+from taskflow.ports.metadata import (
+    ExecutionStore,
+    OutboxStore,
+    TaskKey,
+    WorkerRecord,
+    WorkerStore,
+)
 from taskflow.ports.payloads import PayloadStore
 
 _US = 1_000_000
@@ -56,20 +63,22 @@ class Doctor:
         inspection: InspectionStore,
         outbox: OutboxStore,
         workers: WorkerStore,
+        execution: ExecutionStore,
         payloads: PayloadStore,
+        liveness: Liveness,
         clock: Clock,
         *,
         recover: Callable[[], int],
-        queue_is_durable: bool,
         surroundings: Sequence[Callable[[bool], Finding]] = (),
     ) -> None:
         self._inspection = inspection
         self._outbox = outbox
         self._workers = workers
+        self._execution = execution
         self._payloads = payloads
+        self._liveness = liveness
         self._clock = clock
         self._recover = recover
-        self._queue_is_durable = queue_is_durable
         self._surroundings = surroundings
 
     def examine(self, *, fix: bool = False) -> Iterator[Finding]:
@@ -85,7 +94,7 @@ class Doctor:
             if finding.health is Health.PROBLEM:
                 return
         yield self._clock_check()
-        yield self._expired_leases(fix)
+        yield self._abandoned_tasks(fix)
         yield self._forgotten_tasks(fix)
         yield self._dependencies(fix)
         yield self._missing_payloads()
@@ -124,27 +133,45 @@ class Doctor:
             "set the clock (NTP); tasks submitted meanwhile wait until it has caught up",
         )
 
-    def _expired_leases(self, fix: bool) -> Finding:
-        count = self._inspection.expired_leases(seconds=_LEASE_GRACE_SECONDS)
+    def _abandoned_tasks(self, fix: bool) -> Finding:
+        """Live workers take them over by themselves, and know what else the dead one had in its queue."""
+        count = self._count_abandoned()
         if not count:
             return Finding("leases", Health.OK, "no running task was left behind by its worker")
         message = f"{_tasks(count)} of dead workers still count as running"
-        if not fix:
+        if self._live_workers():
             return Finding(
                 "leases",
                 Health.WARNING,
                 message,
                 count,
-                "any worker takes them over, or --fix does",
+                "the running workers take them over within a minute",
             )
-        recovered = self._recover()
-        return Finding("leases", Health.REPAIRED, f"{message}; {recovered} taken over", count)
+        if fix:
+            self._recover()
+            left = self._count_abandoned()
+            if not left:
+                return Finding(
+                    "leases", Health.REPAIRED, f"{message}; all are pending again", count
+                )
+            message = (
+                f"{_tasks(left)} of workers that are not known to be dead still count as running"
+            )
+        return Finding(
+            "leases", Health.WARNING, message, count, "the next worker that starts takes them over"
+        )
+
+    def _count_abandoned(self) -> int:
+        dead = self._liveness.dead([worker.worker_id for worker in self._workers.list()])
+        before = self._clock.now_us() - _LEASE_GRACE_SECONDS * _US
+        lost = self._execution.lost(dead_workers=dead, limit=_LIMIT)
+        return sum(task.worker_id in dead or task.lease_until < before for task in lost)
 
     def _forgotten_tasks(self, fix: bool) -> Finding:
         """Without a live worker, waiting is no sign of anything: the queue is filled when one starts."""
         overdue = self._inspection.unannounced(seconds=_WAITING_SECONDS, limit=_LIMIT)
-        idle = self._idle_workers()
-        if not overdue or not (idle or self._queue_is_durable):
+        idle = sum(int(worker.details.get("idle", 0)) for worker in self._live_workers())
+        if not overdue or not idle:
             return Finding("queue", Health.OK, "no task that is due was forgotten")
         minutes = _WAITING_SECONDS / 60
         message = (
@@ -164,13 +191,11 @@ class Doctor:
             self._outbox.add(overdue[start : start + _BATCH])
         return Finding("queue", Health.REPAIRED, f"{message}; announced again", len(overdue))
 
-    def _idle_workers(self) -> int:
+    def _live_workers(self) -> list[WorkerRecord]:
         since = self._clock.now_us() - _LIVE_SECONDS * _US
-        return sum(
-            int(worker.details.get("idle", 0))
-            for worker in self._workers.list()
-            if worker.seen_at > since and worker.status == "running"
-        )
+        recent = [w for w in self._workers.list() if w.seen_at > since and w.status == "running"]
+        dead = self._liveness.dead([worker.worker_id for worker in recent])
+        return [worker for worker in recent if worker.worker_id not in dead]
 
     def _dependencies(self, fix: bool) -> Finding:
         wrong = self._inspection.wrongly_blocked(limit=_LIMIT)

@@ -45,7 +45,6 @@ def test_a_sound_store_gives_no_finding(
     assert inspection.damage() == []
     assert inspection.schema_revision()
     assert inspection.task_count() == 2
-    assert inspection.expired_leases(seconds=0) == 0
     assert inspection.wrongly_blocked(limit=10) == []
     assert [key for keys in inspection.payload_keys(batch=10) for key in keys] == []
 
@@ -78,20 +77,6 @@ def test_the_newest_event_tells_the_time(
 
     assert newest is not None
     assert before <= newest <= harness.database.now()
-
-
-def test_expired_leases_are_counted_after_their_grace(
-    harness: MetadataHarness, inspection: InspectionStore
-) -> None:
-    task = harness.new()
-    harness.insert(task)
-    harness.execution.claim([TaskKey("default", task.id)], worker_id="w", lease_seconds=30)
-
-    harness.advance(29)
-    assert inspection.expired_leases(seconds=0) == 0
-    harness.advance(2)
-    assert inspection.expired_leases(seconds=0) == 1
-    assert inspection.expired_leases(seconds=60) == 0
 
 
 def test_due_tasks_without_an_outbox_row_are_unannounced(

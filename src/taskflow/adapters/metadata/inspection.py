@@ -73,20 +73,6 @@ class SqlInspection:
         moment: int | None = self._scalar(sa.select(sa.func.max(newest.c.at)))
         return moment
 
-    def expired_leases(self, *, seconds: float) -> int:
-        t = schema.tasks
-        before = self._database.now() - int(seconds * _MICROSECONDS)
-        return int(
-            self._scalar(
-                sa.select(sa.func.count()).where(
-                    t.c.finished_at.is_(None),
-                    one_of(t.c.status, [TaskStatus.RUNNING]),
-                    t.c.lease_until < before,
-                )
-            )
-            or 0
-        )
-
     def unannounced(self, *, seconds: float, limit: int) -> list[Message]:
         t, o = schema.tasks, schema.outbox
         before = self._database.now() - int(seconds * _MICROSECONDS)

@@ -1,0 +1,284 @@
+"""The doctor finds what was broken here on purpose, repairs what is safe, and leaves the rest alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskflow.app import TaskFlow
+from taskflow.core.errors import StoreCorruptError
+from taskflow.core.registry import Registry
+from taskflow.core.task import TaskStatus
+from taskflow.ports.metadata import WorkerRecord
+from taskflow.services.doctor import Finding, Health
+from taskflow.services.home_checks import checks_of
+from taskflow.testing import FakeClock
+
+HOUR = 3_600.0
+LARGE = "x" * 5_000
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def idle(home: Path, registry: Registry, clock: FakeClock) -> Iterator[TaskFlow]:
+    """An app on a clock of ours, whose tasks only this test moves."""
+    with TaskFlow(
+        home=home, handlers=registry, clock=clock, num_workers=0, inline_payload_bytes=1_024
+    ) as app:
+        yield app
+
+
+def examine(app: TaskFlow, *, fix: bool = False) -> dict[str, Finding]:
+    return {finding.check: finding for finding in app.doctor.examine(fix=fix)}
+
+
+def troubles(app: TaskFlow, *, fix: bool = False) -> list[str]:
+    return [f.check for f in examine(app, fix=fix).values() if f.health is not Health.OK]
+
+
+def report_worker(app: TaskFlow, *, idle: int) -> None:
+    app.runtime.stores.workers.report(
+        WorkerRecord("w", "host", 1, 0, 0, "running", {"total": 4, "busy": 4 - idle, "idle": idle})
+    )
+
+
+def execute(app: TaskFlow, statement: str, *values: object) -> None:
+    with sqlite3.connect(app.settings.home / "taskflow.db") as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def test_a_healthy_store_passes_every_check(idle: TaskFlow) -> None:
+    idle.submit("anything", LARGE)
+
+    findings = examine(idle, fix=True)
+
+    assert {finding.health for finding in findings.values()} == {Health.OK}
+    assert findings.keys() >= {
+        "permissions", "disk", "temporary files", "schema", "integrity", "clock", "leases", "queue",
+        "dependencies", "payloads", "orphans",
+    }  # fmt: skip
+    assert "all 1 stored payloads" in findings["payloads"].message
+
+
+def test_a_task_of_a_killed_worker_is_taken_over(home: Path, registry: Registry) -> None:
+    program = (
+        "import sys, threading\n"
+        "from taskflow import TaskFlow, task\n"
+        "@task('add')\n"
+        "def add(a):\n"
+        "    print(flush=True)\n"
+        "    threading.Event().wait()\n"
+        "app = TaskFlow(home=sys.argv[1]).start()\n"
+        "app.submit('add', 1)\n"
+        "threading.Event().wait()\n"
+    )
+    command = [sys.executable, "-c", program, str(home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        with TaskFlow(home=home, handlers=registry, num_workers=0) as app:
+            [task] = app.list().items
+            assert examine(app, fix=True)["leases"].health is Health.OK
+            process.kill()
+            process.wait()
+
+            assert examine(app)["leases"].health is Health.WARNING
+            assert app.get(task.task_id).status is TaskStatus.RUNNING
+
+            assert examine(app, fix=True)["leases"].health is Health.REPAIRED
+            recovered = app.get(task.task_id)
+            assert (recovered.status, recovered.crash_count) == (TaskStatus.PENDING, 1)
+
+
+def test_tasks_of_workers_that_may_be_alive_are_left_to_workers(
+    idle: TaskFlow, clock: FakeClock
+) -> None:
+    handle = idle.submit("add", 1)
+    execute(
+        idle,
+        "UPDATE tasks SET status = 'running', attempt = 1, lease_token = 1, worker_id = 'w', lease_until = ?",
+        clock.now_us(),
+    )
+    clock.advance(61)
+    assert "not known to be dead" in examine(idle, fix=True)["leases"].message
+
+    report_worker(idle, idle=1)
+    assert "running workers take them over" in (examine(idle, fix=True)["leases"].advice or "")
+    assert handle.status() is TaskStatus.RUNNING
+
+
+def test_tasks_that_idle_workers_forgot_are_announced_again(
+    idle: TaskFlow, clock: FakeClock
+) -> None:
+    handle = idle.submit("add", 1)
+    execute(idle, "DELETE FROM outbox")
+    clock.advance(301)
+    assert examine(idle)["queue"].health is Health.OK  # nobody is there to have forgotten it
+
+    report_worker(idle, idle=0)
+    assert examine(idle)["queue"].health is Health.OK  # everybody is busy
+
+    report_worker(idle, idle=2)
+    assert examine(idle)["queue"].examples == (handle.id,)
+    assert examine(idle, fix=True)["queue"].health is Health.REPAIRED
+    assert troubles(idle) == []
+    entries = idle.runtime.stores.outbox.lease(lookahead_seconds=0, lease_seconds=1, limit=10)
+    assert [entry.message.task_id for entry in entries] == [handle.id]
+
+
+def test_a_task_blocked_by_nothing_goes_on(idle: TaskFlow) -> None:
+    parent = idle.options(delay=60).submit("add", 1)
+    child = idle.options(depends_on=[parent]).submit("add", 2)
+    parent.cancel()
+    execute(
+        idle,
+        "UPDATE tasks SET status = 'blocked', waits_for = 1, finished_at = NULL, fingerprint = NULL "
+        "WHERE id = ?",
+        child.id,
+    )
+
+    assert examine(idle)["dependencies"].health is Health.PROBLEM
+    assert "1 repaired" in examine(idle, fix=True)["dependencies"].message
+    assert child.status() is TaskStatus.FAILED
+    assert troubles(idle) == []
+
+
+def test_lost_and_damaged_payloads_are_named_and_stay(idle: TaskFlow) -> None:
+    idle.submit("anything", LARGE)
+    idle.submit("anything", LARGE + "y")
+    lost, damaged = sorted(_payload_files(idle))
+    lost.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+
+    finding = examine(idle, fix=True)["payloads"]
+
+    assert (finding.health, finding.count) == (Health.PROBLEM, 2)
+    assert all(example.startswith("default/input/") for example in finding.examples)
+    assert "2 of 2" in finding.message
+
+
+def test_only_old_payloads_of_no_task_are_deleted(idle: TaskFlow, clock: FakeClock) -> None:
+    payloads = idle.runtime.payloads
+    kept = idle.submit("anything", LARGE)
+    purged = idle.submit("add", 1)
+    strange = "default/artifacts/report.pdf"
+    orphan = f"default/result/{purged.id}"
+    execute(idle, "DELETE FROM tasks WHERE id = ?", purged.id)
+    payloads.put({orphan: b"1", strange: b"2", f"default/result/{kept.id}": b"3"})
+
+    clock.advance(HOUR - 1)
+    assert "orphans" not in troubles(idle, fix=True)  # it may be a submission under way
+
+    clock.advance(2)
+    assert examine(idle)["orphans"].examples == (orphan,)
+    assert "1 payloads" in examine(idle, fix=True)["orphans"].message
+    # The last one belongs to a task that is not final: it may be a result about to be written.
+    assert sorted(payloads.list()) == sorted(
+        [strange, f"default/input/{kept.id}", f"default/result/{kept.id}"]
+    )
+
+
+def test_a_result_that_lost_its_race_is_an_orphan_once_its_task_is_final(
+    idle: TaskFlow, clock: FakeClock
+) -> None:
+    handle = idle.options(delay=60).submit("add", 1)
+    key = f"default/result/{handle.id}"
+    idle.runtime.payloads.put({key: b"1"})
+    assert "orphans" not in troubles(idle)
+
+    handle.cancel()
+
+    assert examine(idle)["orphans"].examples == (key,)
+
+
+def test_a_clock_that_was_set_back_is_noticed(idle: TaskFlow, clock: FakeClock) -> None:
+    idle.submit("add", 1)
+    clock.jump(-3 * HOUR)
+
+    finding = examine(idle, fix=True)["clock"]
+
+    assert finding.health is Health.PROBLEM
+    assert "10800 s in the future" in finding.message
+
+
+def test_another_schema_ends_the_examination(idle: TaskFlow) -> None:
+    execute(idle, "UPDATE alembic_version SET version_num = '9999'")
+
+    findings = examine(idle)
+
+    assert findings["schema"].health is Health.PROBLEM
+    assert "payloads" not in findings
+
+
+def test_a_damaged_database_is_found(home: Path, registry: Registry) -> None:
+    with TaskFlow(home=home, handlers=registry, num_workers=0) as app:
+        app.submit_many([("anything", (LARGE[:900],), {}) for _ in range(200)])
+    file = home / "taskflow.db"
+    pages = bytearray(file.read_bytes())
+    for start in range(20 * 4_096, len(pages) - 4_096, 8 * 4_096):
+        pages[start : start + 512] = b"\xff" * 512
+    file.write_bytes(pages)
+
+    app = TaskFlow(home=home, handlers=registry, num_workers=0)
+    try:
+        with app:
+            finding = examine(app)["integrity"]
+    except StoreCorruptError:
+        return  # noticed even earlier
+
+    assert finding.health is Health.PROBLEM
+    assert finding.examples
+
+
+def test_files_that_writers_left_behind_go(home: Path, registry: Registry) -> None:
+    with TaskFlow(home=home, handlers=registry, num_workers=0, inline_payload_bytes=10) as app:
+        app.submit("anything", LARGE)
+        [payload] = _payload_files(app)
+        old, young = payload.parent / ".old.tmp", payload.parent / ".young.tmp"
+        for file in (old, young):
+            file.write_bytes(b"half")
+        os.utime(old, (0, 0))
+
+        assert examine(app)["temporary files"].count == 1
+        assert examine(app, fix=True)["temporary files"].health is Health.REPAIRED
+
+        assert not old.exists()
+        assert young.exists()
+        assert troubles(app) == []
+
+
+def test_a_full_disk_and_foreign_files_are_reported(
+    idle: TaskFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(idle.settings.home)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=50 * 2**20))
+    foreign = idle.settings.home / "taskflow.db"
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != foreign and access(path, mode))
+
+    findings = examine(idle)
+
+    assert findings["disk"].health is Health.PROBLEM
+    assert findings["permissions"].examples == (str(foreign),)
+    assert "chown" in (findings["permissions"].advice or "")
+
+
+def test_without_a_home_there_is_nothing_to_complain_about(tmp_path: Path) -> None:
+    assert {check(True).health for check in checks_of(tmp_path / "none")} == {Health.OK}
+
+
+def _payload_files(app: TaskFlow) -> list[Path]:
+    files = (app.settings.home / "payloads").rglob("*")
+    return [file for file in files if file.is_file() and not file.name.startswith(".")]
