@@ -43,7 +43,7 @@ class OrderError(Exception):
 
 class ThrottledError(Exception):
     status_code = 429
-    retry_after = 0.0
+    retry_after = 3_600.0
 
 
 @in_process()

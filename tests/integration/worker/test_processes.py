@@ -128,9 +128,12 @@ def test_what_a_handler_declares_about_errors_holds_across_the_pipe(engine: Engi
 def test_what_an_error_says_about_retries_holds_across_the_pipe(
     engine: Engine, tmp_path: Path
 ) -> None:
-    throttled = engine.run("raise_throttled", max_retries=0, expires_in=0.5)
-    assert throttled.error is not None
-    assert throttled.error.classification is ErrorClass.RATE_LIMITED
+    throttled = engine.submit("raise_throttled", max_retries=0)
+    wait_for(lambda: engine.get(throttled).status is TaskStatus.RETRYING, "it is put off")
+    task = engine.get(throttled)
+    assert task.error is not None
+    assert task.error.classification is ErrorClass.RATE_LIMITED
+    assert (task.run_at - task.created_at).total_seconds() >= 3_600  # as the error asked for
     again = engine.run("ask_for_retry", str(tmp_path / "once"), max_retries=0)
     assert (again.result, again.attempt) == ("second time", 2)
     rejected = engine.run("reject", max_retries=5)
