@@ -41,10 +41,11 @@ def main(owner_pid: int, lock_path: Path) -> None:
         signal.signal(name, lambda *_: os.write(stop_writer, b"."))
     directory = Path(tempfile.mkdtemp(prefix="taskflow-postgres-"))
     server: subprocess.Popen[bytes] | None = None
+    owner_is_gone = False
     try:
         server, url = start(directory)
         report({"url": url, "pid": os.getpid()})
-        wait_for_end(owner_pid, stop)
+        owner_is_gone = wait_for_end(owner_pid, stop)
     except (PostgresMissingError, OSError, subprocess.SubprocessError) as exc:
         report({"error": f"{type(exc).__name__}: {exc}"})
     finally:
@@ -52,6 +53,8 @@ def main(owner_pid: int, lock_path: Path) -> None:
             server.send_signal(signal.SIGQUIT)  # immediate shutdown
             server.wait()
         shutil.rmtree(directory, ignore_errors=True)
+        if owner_is_gone:
+            shutil.rmtree(lock_path.parent, ignore_errors=True)
 
 
 def report(answer: dict[str, Any]) -> None:
@@ -60,21 +63,21 @@ def report(answer: dict[str, Any]) -> None:
     os.dup2(devnull, 1)
 
 
-def wait_for_end(owner_pid: int, stop: int) -> None:
-    """Until ``stop`` is readable or the owner process is gone."""
+def wait_for_end(owner_pid: int, stop: int) -> bool:
+    """Until ``stop`` is readable or the owner process is gone; whether it is gone."""
     watched = [stop]
     if hasattr(os, "pidfd_open"):
         try:
             watched.append(os.pidfd_open(owner_pid))
         except ProcessLookupError:
-            return
-        select.select(watched, [], [])
-        return
+            return True
+        return stop not in select.select(watched, [], [])[0]
     while not select.select(watched, [], [], 1.0)[0]:  # macOS
         try:
             os.kill(owner_pid, 0)
         except ProcessLookupError:
-            return
+            return True
+    return False
 
 
 def start(directory: Path) -> tuple[subprocess.Popen[bytes], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -95,12 +96,9 @@ def test_the_server_is_gone_when_the_run_ends() -> None:
 def test_the_server_is_gone_when_the_run_is_killed() -> None:
     process, directory, url = owner()
     assert answers(url)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    from tests.support.postgres import locked
-
-    with locked(directory / "postgres.lock"):  # held until the server has stopped
-        assert not answers(url)
-    for file in directory.iterdir():
-        file.unlink()
-    directory.rmdir()
+    with (directory / "postgres.lock").open("a") as lock:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        fcntl.flock(lock, fcntl.LOCK_EX)  # held until the server has stopped
+    assert not answers(url)
+    assert not directory.exists()
