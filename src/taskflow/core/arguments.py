@@ -35,6 +35,8 @@ class Signature:
                 f"{function.__qualname__}: annotations cannot be resolved: {exc}"
             ) from exc
         self.context_parameter: str | None = None
+        self._context_index: int | None = None  # among the positional ones, if it is one
+        self._defaults: dict[str, Any] = {}
         self._positional: list[str] = []
         self._positional_only: set[str] = set()
         self._var_positional: str | None = None
@@ -44,6 +46,10 @@ class Signature:
             hint = hints.get(name, Any)
             if hint is context_type:
                 self.context_parameter = name
+                if parameter.kind in _POSITIONAL:
+                    self._context_index = len(self._positional)
+                if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                    self._positional_only.add(name)
             elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 self._var_positional = name
                 fields[name] = NotRequired[GenericAlias(list, hint)]
@@ -55,6 +61,8 @@ class Signature:
                 if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
                     self._positional_only.add(name)
                 required = parameter.default is inspect.Parameter.empty
+                if not required:
+                    self._defaults[name] = parameter.default
                 fields[name] = Required[hint] if required else NotRequired[hint]
         self.names = tuple(fields)
         # The functional form, with fields that only the running program knows.
@@ -107,17 +115,43 @@ class Signature:
     def call_arguments(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[list[Any], dict[str, Any]]:
-        """Stored arguments, validated and converted again, as ``(args, kwargs)`` for the call itself."""
+        """Stored arguments, validated and converted again, as ``(args, kwargs)`` for the call itself.
+
+        The context is still missing there: see `give_context`.
+        """
         named = self.validate(args, kwargs)
-        call_args: list[Any] = []
-        if self._var_positional in named or self._positional_only:
-            # Everything before *args or "/" must go by position, and only a gap-free head can.
-            for name in self._positional:
-                if name not in named:
-                    break
-                call_args.append(named.pop(name))
-            call_args.extend(named.pop(self._var_positional, ()) if self._var_positional else ())
+        rest = named.pop(self._var_positional, ()) if self._var_positional else ()
+        call_args = [
+            named.pop(name) if name in named else self._defaults[name]
+            for name in self._positional[: self._by_position(named, with_rest=bool(rest))]
+        ]
+        call_args.extend(rest)
         return call_args, named
+
+    def give_context(self, args: list[Any], kwargs: dict[str, Any], context: Any) -> None:
+        """Put ``context`` where a handler that asks for it expects it: into what `call_arguments` returned."""
+        assert self.context_parameter is not None
+        index = self._context_index
+        if index is not None and (
+            index < len(args) or self.context_parameter in self._positional_only
+        ):
+            args.insert(index, context)
+        else:
+            kwargs[self.context_parameter] = context
+
+    def _by_position(self, named: Mapping[str, Any], *, with_rest: bool) -> int:
+        """How many arguments, gaps filled with defaults, have to go by position: those before ``*args`` or ``/``."""
+        if with_rest:
+            return len(self._positional)
+        if not self._positional_only:
+            return 0
+        needed = 0
+        if self._context_index is not None and self.context_parameter in self._positional_only:
+            needed = self._context_index
+        for index, name in enumerate(self._positional):
+            if name in self._positional_only and name in named:
+                needed = max(needed, index + 1)
+        return needed
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         named = dict(kwargs)

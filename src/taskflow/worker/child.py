@@ -88,8 +88,9 @@ class _Child:
             handler = self._handler(request["handler"])
             args, kwargs = jsontext.loads(request["arguments"])
             call_args, call_kwargs = handler.signature.call_arguments(args, kwargs)
-            if (name := handler.signature.context_parameter) is not None:
-                call_kwargs[name] = _ChildContext(self, request)
+            if handler.signature.context_parameter is not None:
+                context = _ChildContext(self, request)
+                handler.signature.give_context(call_args, call_kwargs, context)
             limit = _Memory(request["memory_bytes"])
             self.send(type="running")
             try:

@@ -127,8 +127,9 @@ class Slot:
         if kind == "process":
             self._child = self._child or ChildCall(self, pool)
             return self._child.carry_out(run, args, kwargs)
-        if (name := handler.signature.context_parameter) is not None:
-            kwargs[name] = AttemptContext(run, pool.monotonic, pool.heartbeat.progress_made)
+        if handler.signature.context_parameter is not None:
+            context = AttemptContext(run, pool.monotonic, pool.heartbeat.progress_made)
+            handler.signature.give_context(args, kwargs, context)
         if kind == "asyncio":
             call = CoroutineCall(pool.coroutines, self)
             return call.carry_out(run, partial(handler.function, *args, **kwargs))
