@@ -16,6 +16,7 @@ import orjson
 from taskflow.core.errors import InvalidJSONError
 
 MAX_DEPTH = 64
+_MAX_PATH_CHARS = 120
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 # What a text must contain before anything but its syntax can be wrong. Most texts do not, and are then done.
 _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
@@ -29,6 +30,7 @@ def loads(text: bytes | str) -> Any:
     except orjson.JSONDecodeError as exc:
         raise InvalidJSONError(f"not valid JSON: {exc}") from exc
     if _SUSPICIOUS.search(raw) is not None:
+        check(value)  # the depth, before the standard library recurses into it
         # orjson turns integers beyond 64 bit into floats; the standard library keeps them exact.
         check(json.loads(raw))
     elif raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
@@ -81,7 +83,7 @@ def _check(value: Any, path: str, depth: int) -> None:
 
 def _check_depth(path: str, depth: int) -> None:
     if depth >= MAX_DEPTH:
-        _refuse(path[:80] + "…", f"nested deeper than {MAX_DEPTH} levels")
+        _refuse(path, f"nested deeper than {MAX_DEPTH} levels")
 
 
 def _check_text(text: str, path: str) -> None:
@@ -95,6 +97,8 @@ def _check_text(text: str, path: str) -> None:
 
 
 def _refuse(path: str, what: str) -> NoReturn:
+    if len(path) > _MAX_PATH_CHARS:
+        path = path[:_MAX_PATH_CHARS] + "…"  # keys can be as long as the whole text
     where = path or "the value"
     raise InvalidJSONError(
         f"{where} is or contains {what}", fields=[{"field": path, "message": what}]

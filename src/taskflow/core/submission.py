@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import orjson
+
 from taskflow.core.errors import InvalidRequestError
 from taskflow.core.task import TaskPriority
 
@@ -24,9 +26,13 @@ MAX_TIMEOUT_SECONDS = 7 * 86_400.0
 MAX_DELAY_SECONDS = 10 * 366 * 86_400.0
 
 
-def _number(name: str, value: float | None, low: float, high: float) -> None:
+def _number(
+    name: str, value: float | None, low: float, high: float, *, whole: bool = False
+) -> None:
     if value is None:
         return
+    if whole and isinstance(value, float):
+        _refuse(name, f"must be a whole number, not {value!r}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         _refuse(name, f"must be a number, not {value!r}")
     if not low <= value <= high:
@@ -38,6 +44,11 @@ def _text(name: str, value: str | None, limit: int) -> None:
         return
     if not isinstance(value, str) or not value or len(value) > limit or not value.isprintable():
         _refuse(name, f"must be 1 to {limit} printable characters")
+
+
+def _mapping(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        _refuse(name, "must be an object, names with values")
 
 
 def _refuse(name: str, message: str) -> None:
@@ -95,18 +106,21 @@ class SubmitOptions:
         _number("delay", self.delay, 0, MAX_DELAY_SECONDS)
         _number("expires_in", self.expires_in, 0, MAX_DELAY_SECONDS)
         _number("timeout", self.timeout, 0.001, MAX_TIMEOUT_SECONDS)
-        _number("max_retries", self.max_retries, 0, MAX_RETRIES)
+        _number("max_retries", self.max_retries, 0, MAX_RETRIES, whole=True)
         for name, moment in (("run_at", self.run_at), ("expires_at", self.expires_at)):
             if moment is not None and moment.tzinfo is None:
                 _refuse(name, "needs a time zone, e.g. 2030-01-01T09:00:00Z")
         _text("name", self.name, MAX_NAME_CHARS)
         _text("idempotency_key", self.idempotency_key, MAX_KEY_CHARS)
+        _mapping("metadata", self.metadata)
         if len(self.tags) > MAX_TAGS:
             _refuse("tags", f"at most {MAX_TAGS}")
         for tag in self.tags:
             _text("tags", tag, MAX_TAG_CHARS)
         if len(self.depends_on) > MAX_DEPENDENCIES:
             _refuse("depends_on", f"at most {MAX_DEPENDENCIES}")
+        for task_id in self.depends_on:
+            _text("depends_on", task_id, MAX_NAME_CHARS)
 
 
 NO_OPTIONS = SubmitOptions()
@@ -167,6 +181,29 @@ class Submitter(Protocol):
 
 
 def request_hash(submission: Submission, arguments: str) -> str:
-    """Equal for equal requests: what an idempotency key is bound to."""
-    text = f"{submission.task}\n{arguments}\n{submission.options!r}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Equal for equal requests, whatever the order of what has none: what an idempotency key is bound to.
+
+    ``arguments`` are valid JSON, as is the metadata. Options that are not given do not count, so that a request is
+    still the same after an upgrade that brought new ones.
+    """
+    given = submission.options
+    options = {
+        "delay": _float(given.delay),
+        "run_at": given.run_at and given.run_at.timestamp(),
+        "expires_in": _float(given.expires_in),
+        "expires_at": given.expires_at and given.expires_at.timestamp(),
+        "priority": given.priority,
+        "max_retries": given.max_retries,
+        "timeout": _float(given.timeout),
+        "depends_on": sorted(set(given.depends_on)),
+        "tags": sorted(set(given.tags)),
+        "metadata": dict(given.metadata),
+        "name": given.name,
+    }
+    chosen = {name: value for name, value in options.items() if value not in (None, [], {})}
+    request = [submission.task, orjson.loads(arguments), chosen]
+    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)

@@ -28,13 +28,17 @@ class TaskPriority(IntEnum):
         if isinstance(value, str):
             if (member := cls.__members__.get(value.upper())) is not None:
                 return member
-            if value.isascii() and value.isdigit():
-                value = int(value)
-        if not isinstance(value, bool | str) and value in cls._value2member_map_:
+            if len(value) == 1 and value in "0123":
+                return cls(int(value))
+        elif (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and value in cls._value2member_map_
+        ):
             return cls(value)
         names = ", ".join(member.name.lower() for member in cls)
         raise InvalidRequestError(
-            f"priority must be one of {names} or 0 to 3, not {value!r}",
+            f"priority must be one of {names} or 0 to 3, not {value!r:.60}",
             fields=[{"field": "priority", "message": f"must be one of {names} or 0 to 3"}],
         )
 
