@@ -21,6 +21,7 @@ from taskflow.core.errors import (
 )
 from taskflow.core.registry import Handler
 from taskflow.core.retry import Reject, Retry, RetryPolicy, retry_after_seconds
+from taskflow.core.submission import MAX_DELAY_SECONDS
 from taskflow.core.task import ErrorClass, TaskError
 
 MAX_MESSAGE_CHARS = 4_096
@@ -107,6 +108,8 @@ def judge(
     handlers that name none.
     """
     kind = classify(exc, handler)
+    if kind is ErrorClass.CANCELLED:
+        return Verdict(kind, None, False, "cancelled")
     if kind is ErrorClass.PERMANENT:
         return Verdict(kind, None, True, "permanent error")
     if kind is ErrorClass.CRASHED:
@@ -126,6 +129,8 @@ def judge(
     else:
         policy = (handler.declared.retry_policy if handler is not None else None) or default_policy
         delay = policy.delay_seconds(failure_count, rng, at_least=retry_after_seconds(exc))
+    # What a handler or a server asks for may be any number; a moment must fit into the store.
+    delay = min(delay, MAX_DELAY_SECONDS)
     return _within(seconds_left, Verdict(kind, delay, counts, "will be retried"))
 
 
@@ -179,6 +184,6 @@ def _http_status(exc: BaseException) -> int | None:
     for holder in (exc, getattr(exc, "response", None)):
         for name in ("status_code", "code"):
             value = getattr(holder, name, None)
-            if type(value) is int:
-                return value
+            if isinstance(value, int) and not isinstance(value, bool):
+                return int(value)
     return None

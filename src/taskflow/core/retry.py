@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from taskflow.core.errors import RegistrationError
@@ -46,22 +48,20 @@ class RetryPolicy:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        if self.base_seconds < 0 or self.cap_seconds < 0 or self.factor < 1:
+        numbers = (self.base_seconds, self.cap_seconds, self.factor)
+        if not all(map(math.isfinite, numbers)) or min(numbers) < 0 or self.factor < 1:
             raise RegistrationError(
-                "RetryPolicy needs base_seconds >= 0, cap_seconds >= 0 and factor >= 1"
+                "RetryPolicy needs base_seconds >= 0, cap_seconds >= 0 and factor >= 1, all finite"
             )
 
     def delay_seconds(
         self, retries_so_far: int, rng: random.Random, *, at_least: float | None = None
     ) -> float:
         """``at_least`` is what a server asked for (HTTP Retry-After); jitter is added on top of it, never below."""
-        exponent = min(
-            retries_so_far, 1_000
-        )  # factor ** n overflows a float long after the cap has been reached
         try:
-            bound = min(self.cap_seconds, self.base_seconds * self.factor**exponent)
+            bound = min(self.cap_seconds, self.base_seconds * self.factor**retries_so_far)
         except OverflowError:
-            bound = self.cap_seconds
+            bound = self.cap_seconds if self.base_seconds else 0.0
         delay = rng.uniform(0, bound) if self.jitter else bound
         if at_least is None:
             return delay
@@ -71,19 +71,33 @@ class RetryPolicy:
 def retry_after_seconds(exc: BaseException) -> float | None:
     """What a failing HTTP server asked for, if ``exc`` carries it.
 
-    Understood: an attribute ``retry_after_seconds`` or ``retry_after``, and a ``response`` with a ``Retry-After``
-    header in seconds (httpx, requests, botocore wrap theirs so).
+    Understood: an attribute ``retry_after_seconds`` or ``retry_after``, and a ``response`` (as httpx, requests and
+    botocore have it) with a ``Retry-After`` header in seconds, or as a moment, counted from the response's ``Date``.
     """
     for name in ("retry_after_seconds", "retry_after"):
         if (seconds := _number(getattr(exc, name, None))) is not None:
             return seconds
     headers: Any = getattr(getattr(exc, "response", None), "headers", None)
-    return _number(headers.get("Retry-After")) if hasattr(headers, "get") else None
+    if not hasattr(headers, "get"):
+        return None
+    asked = headers.get("Retry-After")
+    if (seconds := _number(asked)) is not None:
+        return seconds
+    until, now = _moment(asked), _moment(headers.get("Date"))
+    return max(0.0, until - now) if until is not None and now is not None else None
 
 
 def _number(value: Any) -> float | None:
     try:
         seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if 0 <= seconds < math.inf else None
+
+
+def _moment(value: Any) -> float | None:
+    """Unix seconds of an HTTP date (RFC 9110 §5.6.7)."""
+    try:
+        return parsedate_to_datetime(value).timestamp()
     except (TypeError, ValueError):
         return None
-    return seconds if 0 <= seconds < float("inf") else None
