@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import weakref
 from collections.abc import Callable
 
 _RAND_A_BITS = 12
@@ -17,7 +18,8 @@ class UUID7:
     """Makes UUIDv7 strings that never go backwards within one instance, whatever the clock does.
 
     The 12 bits after the millisecond count up within it (RFC 9562 §6.2 method 1); when they overflow, or the clock
-    steps back, the timestamp runs ahead of the clock. Thread safe. ``random_bytes`` defaults to `os.urandom`.
+    steps back, the timestamp runs ahead of the clock. Thread safe, and safe to use on both sides of a fork.
+    ``random_bytes`` defaults to `os.urandom`.
     """
 
     def __init__(
@@ -29,6 +31,9 @@ class UUID7:
         self._last = 0  # milliseconds << 12 | counter
         self._pool = b""
         self._offset = 0
+        if hasattr(os, "register_at_fork"):
+            this = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _part_from_parent(this()))
 
     def __call__(self) -> str:
         """The next id, e.g. ``0199a3c1-5e2f-7a41-9c1d-0f6f6b8f2c11``."""
@@ -45,6 +50,14 @@ class UUID7:
         tail = tail & ((1 << _RAND_B_BITS) - 1) | (0b10 << _RAND_B_BITS)
         digits = f"{milliseconds:012x}7{counter:03x}{tail:016x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _part_from_parent(ids: UUID7 | None) -> None:
+    """After a fork both processes have the same random bytes ahead, and a thread left behind may hold the lock."""
+    if ids is not None:
+        ids._lock = threading.Lock()
+        ids._pool = b""
+        ids._offset = 0
 
 
 def is_uuid(text: str) -> bool:
