@@ -54,6 +54,9 @@ class Handler(Generic[P, R]):
     def __init__(
         self, name: str, function: Callable[P, R], declared: TaskOptions, registry: Registry
     ) -> None:
+        functools.update_wrapper(
+            self, function
+        )  # first: it takes over the function's attributes, too
         self.name = name
         self.function = function
         self.declared = declared
@@ -61,7 +64,6 @@ class Handler(Generic[P, R]):
         # A lone parameter called `payload` takes the whole payload of a submission, whatever is in it.
         self.takes_payload = self.signature.names == ("payload",)
         self.registry = registry
-        functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)

@@ -7,11 +7,16 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, overload
+from typing import TYPE_CHECKING, Any, Concatenate, cast, overload
 
 from taskflow.core.arguments import did_you_mean
 from taskflow.core.context import TaskContext
-from taskflow.core.errors import NoActiveAppError, RegistrationError, UnknownTaskError
+from taskflow.core.errors import (
+    InvalidRequestError,
+    NoActiveAppError,
+    RegistrationError,
+    UnknownTaskError,
+)
 from taskflow.core.handler import Decorator, ExecutorKind, Handler, P, R, TaskOptions
 from taskflow.core.retry import RetryPolicy
 from taskflow.core.submission import SubmitOptions, Submitter
@@ -50,6 +55,12 @@ class Registry:
         self, function: Callable[P, R], *, name: str | None = None, declared: TaskOptions
     ) -> Handler[P, R]:
         """Raises RegistrationError when the name is taken by another function or the options contradict it."""
+        if isinstance(function, Handler):
+            function = cast("Callable[P, R]", function.function)  # known by several names
+        if isinstance(function, type) or not hasattr(function, "__qualname__"):
+            raise RegistrationError(f"{function!r} is not a function; wrap it in one")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise RegistrationError(f"{function.__qualname__} is a generator; a task returns once")
         task_name = name if name is not None else function.__name__
         if TASK_NAME.fullmatch(task_name) is None:
             raise RegistrationError(
@@ -170,11 +181,14 @@ def task(
         raise RegistrationError(
             f"executor must be 'thread', 'asyncio' or 'process', not {executor!r}"
         )
-    limits = SubmitOptions.of(
-        priority=priority, max_retries=max_retries, timeout=timeout, expires_in=expires_in
-    )
+    try:
+        limits = SubmitOptions.of(
+            priority=priority, max_retries=max_retries, timeout=timeout, expires_in=expires_in
+        )
+    except InvalidRequestError as exc:
+        raise RegistrationError(exc.detail) from None
     declared = TaskOptions(
-        priority=TaskPriority.parse(priority),
+        priority=TaskPriority.NORMAL if limits.priority is None else limits.priority,
         max_retries=max_retries,
         timeout_seconds=limits.timeout,
         retry_policy=retry_policy,
