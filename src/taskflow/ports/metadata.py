@@ -299,10 +299,13 @@ class CancelResult(NamedTuple):
 
 
 class RedriveResult(NamedTuple):
-    """``before``: status before the call, None for unknown tasks."""
+    """``before``: status before the call, None for unknown tasks. ``redriven``: what runs anew, or waits again for one
+    that does. ``payloads``: keys of results that no row refers to any more."""
 
     before: dict[TaskKey, TaskStatus | None]
+    redriven: list[TaskKey]
     to_send: list[OutboxEntry]
+    payloads: list[str]
 
 
 class StoredTask(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, INTEGER, TEXT, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database, Transaction
-from taskflow.adapters.metadata.dependents import Dependents
+from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, Dependents
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
 from taskflow.core.events import EventType
 from taskflow.core.task import FINAL, TaskStatus, sources
@@ -28,6 +28,7 @@ class _State(NamedTuple):
     finished_at: int | None
     duration_ms: float | None
     discarded: int
+    fingerprint: str | None
 
 
 class SqlControl:
@@ -48,6 +49,7 @@ class SqlControl:
                 t.c.finished_at,
                 t.c.duration_ms,
                 t.c.discarded,
+                t.c.fingerprint,
             )
             .select_from(batch)
             .join(t, is_batch)
@@ -155,49 +157,57 @@ class SqlControl:
         outbox: bool,
     ) -> RedriveResult:
         delays = dict(zip(keys, delay_seconds, strict=True))
+        payloads: list[str] = []
         with self._database.write() as tx:
-            now = tx.now
             states = self._load(tx, keys)
-            final = {key: state for key, state in states.items() if state.status in FINAL}
-            if not final:
-                return RedriveResult(_before(keys, states), [])
-            due_at = {key: now + int(delays[key] * _MICROSECONDS) for key in final}
-            status = {
-                key: TaskStatus.SCHEDULED if due_at[key] > now else TaskStatus.PENDING
-                for key in final
-            }
-            tx.run(
-                self._redrive, batch=batch_text([(*key, status[key], due_at[key]) for key in final])
-            )
-            self._journal.forget_results(tx, list(final))
-            self._events(tx, list(final), EventType.REDRIVEN)
-            self._journal.tally(
-                tx,
-                [
-                    Tally(
-                        key.tenant_id,
-                        s.finished_at or now,
-                        s.task,
-                        s.status,
-                        s.duration_ms or 0.0,
-                        -1,
-                    )
-                    for key, s in final.items()
-                ],
-            )
-            completed = [
-                key for key, state in final.items() if state.status is TaskStatus.COMPLETED
-            ]
-            self._dependents.block_again(
-                tx, [key for key in final if key not in set(completed)], were_completed=completed
-            )
-            sends = [
-                Send(*key, state.task, state.priority, due_at[key]) for key, state in final.items()
-            ]
+            left = {key: state for key, state in states.items() if state.status in FINAL}
+            due_at = {key: tx.now + int(delays[key] * _MICROSECONDS) for key in left}
+            sends: list[Send] = []
+            redriven: list[TaskKey] = []
+            # What failed only because of another one of these waits for that one again, and does not run before it.
+            roots = [key for key, s in left.items() if s.fingerprint != DEPENDENCY_FAILED]
+            while left:
+                if not roots:
+                    children = self._dependents.children(tx, list(left))
+                    roots = [key for key in left if key not in children]
+                chosen = {key: left.pop(key) for key in roots}
+                payloads += self._run_anew(tx, chosen, due_at)
+                sends += [Send(*key, s.task, s.priority, due_at[key]) for key, s in chosen.items()]
+                again = self._dependents.block_again(
+                    tx,
+                    [key for key, s in chosen.items() if s.status is not TaskStatus.COMPLETED],
+                    were_completed=[
+                        key for key, s in chosen.items() if s.status is TaskStatus.COMPLETED
+                    ],
+                )
+                redriven += [*chosen, *again]
+                # What else depends on these, depends on one that failed and is not among them as well.
+                for key in {*again, *self._dependents.children(tx, list(chosen))} & left.keys():
+                    del left[key]
+                roots = []
             to_send = self._journal.send(
                 tx, sends, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
             )
-        return RedriveResult(_before(keys, states), to_send)
+        return RedriveResult(_before(keys, states), redriven, to_send, payloads)
+
+    def _run_anew(
+        self, tx: Transaction, chosen: Mapping[TaskKey, _State], due_at: Mapping[TaskKey, int]
+    ) -> list[str]:
+        """Returns the payload keys of results that are forgotten."""
+        rows = []
+        for key in chosen:
+            status = TaskStatus.SCHEDULED if due_at[key] > tx.now else TaskStatus.PENDING
+            rows.append((*key, status, due_at[key]))
+        tx.run(self._redrive, batch=batch_text(rows))
+        self._events(tx, list(chosen), EventType.REDRIVEN)
+        self._journal.tally(
+            tx,
+            [
+                Tally(s.tenant_id, s.finished_at or 0, s.task, s.status, s.duration_ms or 0.0, -1)
+                for s in chosen.values()
+            ],
+        )
+        return self._journal.forget_results(tx, list(chosen))
 
     def discard(self, keys: Sequence[TaskKey]) -> list[TaskKey]:
         with self._database.write() as tx:
@@ -223,16 +233,16 @@ class SqlControl:
                     break
         if not rows:
             return 0, []
-        batch = batch_text([(row.tenant_id, row.id) for row in rows])
         with self._database.write() as tx:
             # Looked at again under the lock: a task may have been redriven since.
-            final = {
-                key
-                for key, state in self._load(tx, [TaskKey(r.tenant_id, r.id) for r in rows]).items()
-                if state.status in FINAL
-            }
-            rows = [row for row in rows if (row.tenant_id, row.id) in final]
-            batch = batch_text(list(final))
+            states = self._load(tx, [TaskKey(row.tenant_id, row.id) for row in rows])
+            rows = [
+                row
+                for row in rows
+                if (state := states.get(TaskKey(row.tenant_id, row.id))) is not None
+                and state.finished_at == row.finished_at
+            ]
+            batch = batch_text([(row.tenant_id, row.id) for row in rows])
             for statement in self._purge:
                 tx.run(statement, batch=batch)
             if keyed := [

@@ -78,6 +78,15 @@ class Dependents:
             .join(t, sa.and_(t.c.tenant_id == d.c.tenant_id, t.c.id == d.c.task_id))
         )
         self._children = database.prepare_rows(children)
+        p = schema.tasks.alias("parent")
+        those = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
+        self._hopeless = database.prepare_rows(
+            sa.select(d.c.tenant_id, d.c.task_id)
+            .select_from(those)
+            .join(d, sa.and_(d.c.tenant_id == those.c.tenant_id, d.c.task_id == those.c.task_id))
+            .join(p, sa.and_(p.c.tenant_id == d.c.tenant_id, p.c.id == d.c.depends_on))
+            .where(p.c.finished_at.is_not(None), p.c.status != sa.literal_column("'completed'"))
+        )
         change = batch_table(
             database,
             {
@@ -138,37 +147,47 @@ class Dependents:
 
     def block_again(
         self, tx: Transaction, redriven: Sequence[TaskKey], *, were_completed: Sequence[TaskKey]
-    ) -> None:
+    ) -> list[TaskKey]:
         """``redriven`` run anew: what failed because of them waits for them again, and theirs in turn; what waits for
-        another task beside one of ``were_completed`` waits for that one, too."""
+        another task beside one of ``were_completed`` waits for that one, too.
+
+        Returns what waits again. What depends on yet another task that has failed stays as it is.
+        """
         self._add(tx, Counter(child.key for child in self._load(tx, were_completed) if child.waits))
+        again: list[TaskKey] = []
         parents = list(redriven)
         while parents:
             children = {
                 c.key: c for c in self._load(tx, parents) if c.fingerprint == DEPENDENCY_FAILED
             }
-            if not children:
-                return
-            tx.run(
-                self._set_status,
-                batch=batch_text([(*key, TaskStatus.BLOCKED, None, None) for key in children]),
-            )
-            self._journal.forget_results(tx, list(children))
-            self._journal.events(
-                tx,
-                [
-                    NewEvent(*key, EventType.REDRIVEN, None, '{"reason":"dependency"}')
-                    for key in children
-                ],
-            )
-            self._journal.tally(
-                tx,
-                [
-                    Tally(c.tenant_id, c.finished_at or tx.now, c.task, c.status, 0.0, -1)
-                    for c in children.values()
-                ],
-            )
-            parents = list(children)
+            parents = self._revive(tx, children) if children else []
+            again += parents
+        return again
+
+    def _revive(self, tx: Transaction, children: Mapping[TaskKey, _Child]) -> list[TaskKey]:
+        hopeless = tx.rows(self._hopeless, batch=batch_text(list(children)))
+        revived = children.keys() - {TaskKey(*row) for row in hopeless}
+        if not revived:
+            return []
+        keys = sorted(revived)
+        tx.run(
+            self._set_status,
+            batch=batch_text([(*key, TaskStatus.BLOCKED, None, None) for key in keys]),
+        )
+        self._journal.forget_results(tx, keys)
+        self._journal.events(
+            tx,
+            [NewEvent(*key, EventType.REDRIVEN, None, '{"reason":"dependency"}') for key in keys],
+        )
+        ended = [children[key] for key in keys]
+        self._journal.tally(
+            tx, [Tally(c.tenant_id, c.finished_at or 0, c.task, c.status, 0.0, -1) for c in ended]
+        )
+        return keys
+
+    def children(self, tx: Transaction, parents: Sequence[TaskKey]) -> set[TaskKey]:
+        """All that depend on one of ``parents``, whatever became of them."""
+        return {child.key for child in self._load(tx, parents)}
 
     def _load(self, tx: Transaction, parents: Sequence[TaskKey]) -> list[_Child]:
         if not parents:

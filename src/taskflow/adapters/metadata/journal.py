@@ -121,6 +121,15 @@ class Journal:
                 )
             )
         )
+        self._result_keys = database.prepare_rows(
+            sa.select(table.c.result_key)
+            .select_from(keys)
+            .join(
+                table,
+                sa.and_(table.c.tenant_id == keys.c.tenant_id, table.c.task_id == keys.c.task_id),
+            )
+            .where(table.c.result_key.is_not(None))
+        )
         tallies = {
             "tenant_id": TEXT, "hour": INTEGER, "task": TEXT, "status": TEXT, "shard": INTEGER,
             "count": INTEGER, "duration_ms": NUMBER,
@@ -139,9 +148,14 @@ class Journal:
         if results:
             tx.run(self._upsert_results, batch=batch_text(results))
 
-    def forget_results(self, tx: Transaction, keys: Sequence[TaskKey]) -> None:
-        if keys:
-            tx.run(self._delete_results, batch=batch_text(keys))
+    def forget_results(self, tx: Transaction, keys: Sequence[TaskKey]) -> list[str]:
+        """Returns the payload keys that belonged to them."""
+        if not keys:
+            return []
+        batch = batch_text(keys)
+        payloads = [row[0] for row in tx.rows(self._result_keys, batch=batch)]
+        tx.run(self._delete_results, batch=batch)
+        return payloads
 
     def tally(self, tx: Transaction, ended: Iterable[Tally]) -> None:
         counts: Counter[tuple[str, int, str, str]] = Counter()
