@@ -18,6 +18,7 @@ import orjson
 import sqlalchemy as sa
 
 from taskflow.core.errors import (
+    CommitUnknownError,
     ConfigurationError,
     StoreCorruptError,
     StoreFullError,
@@ -103,6 +104,7 @@ class Database:
         self._clock = clock
         self._write_lock = threading.RLock()
         self._writer: Any = None
+        self._closed = False
         self._writer_waits = True  # synchronous=FULL, as connections start
         self._busy_timeout_ms = int(busy_timeout_seconds * 1000)
         match self.url.get_backend_name():
@@ -181,9 +183,9 @@ class Database:
                     if not durable:
                         pooled.cursor().execute("SET LOCAL synchronous_commit = off")
                     yield tx
-                    pooled.commit()
+                    _commit(pooled)
                 except BaseException:
-                    pooled.rollback()
+                    _roll_back(pooled)
                     raise
                 finally:
                     pooled.close()
@@ -211,6 +213,8 @@ class Database:
             return tx.now
 
     def close(self) -> None:
+        """What comes later gets StoreUnavailableError."""
+        self._closed = True
         with self._write_lock:
             if self._writer is not None:
                 self._writer.close()
@@ -243,6 +247,8 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        if self._closed:
+            raise StoreUnavailableError("this TaskFlow has been stopped; its store is closed")
         try:
             yield
         except TaskFlowError:
@@ -275,39 +281,65 @@ def _postgresql_now(cursor: Any) -> int:
     return int(cursor.fetchone()[0])
 
 
+def _roll_back(pooled: Any) -> None:
+    """Never raises: the error that is under way says what happened."""
+    try:
+        pooled.rollback()
+    except Exception:  # noqa: BLE001 - the connection is broken, and with it the transaction is gone
+        pooled.invalidate()
+
+
+def _commit(pooled: Any) -> None:
+    try:
+        pooled.commit()
+    except Exception as exc:
+        if isinstance(_translate(exc), StoreUnavailableError):
+            raise CommitUnknownError(
+                f"PostgreSQL did not answer to a commit: {_first_line(exc)}"
+            ) from exc
+        raise
+
+
 def _translate(exc: BaseException | None) -> Exception:
     """A TaskFlowError for what the surroundings do to us; programming errors stay what they are."""
-    text = str(exc).strip()
-    name = type(exc).__name__
+    assert isinstance(exc, Exception)
     if isinstance(exc, sqlite3.Error):
-        lowered = text.lower()
-        if "disk is full" in lowered:
-            return StoreFullError("the disk that holds the store is full; nothing was written")
-        if "readonly" in lowered or "read-only" in lowered:
-            return StoreReadOnlyError(f"the store cannot be written: {text}")
-        if "malformed" in lowered or "not a database" in lowered:
-            return StoreCorruptError(
-                f"the store is damaged ({text}); restore a backup or run `taskflow doctor`"
-            )
-        if "locked" in lowered or "busy" in lowered:
-            return StoreUnavailableError(
-                "another process holds the store's write lock", retry_after_seconds=1.0
-            )
-        if isinstance(exc, sqlite3.OperationalError) and (
-            "unable to open" in lowered or "i/o error" in lowered
-        ):
-            return StoreUnavailableError(
-                f"the store cannot be reached: {text}", retry_after_seconds=1.0
-            )
-    elif name in (
-        "OperationalError",
-        "InterfaceError",
-        "AdminShutdown",
-        "DeadlockDetected",
-        "SerializationFailure",
+        return _translate_sqlite(exc)
+    # By name, because this module also works where psycopg2 is not installed; every SQLSTATE has a class of its own.
+    names = {kind.__name__ for kind in type(exc).__mro__}
+    text = _first_line(exc)
+    if "DiskFull" in names:
+        return StoreFullError("the disk that holds the store is full; nothing was written")
+    if "ReadOnlySqlTransaction" in names:
+        return StoreReadOnlyError(f"the store cannot be written: {text}")
+    if names & {"OperationalError", "InterfaceError"}:
+        return StoreUnavailableError(f"PostgreSQL did not answer: {text}")
+    return exc
+
+
+def _translate_sqlite(exc: sqlite3.Error) -> Exception:
+    text = str(exc).strip()
+    lowered = text.lower()
+    if "disk is full" in lowered:
+        return StoreFullError("the disk that holds the store is full; nothing was written")
+    if "readonly" in lowered or "read-only" in lowered:
+        return StoreReadOnlyError(f"the store cannot be written: {text}")
+    if "malformed" in lowered or "not a database" in lowered:
+        return StoreCorruptError(
+            f"the store is damaged ({text}); restore a backup or run `taskflow doctor`"
+        )
+    if "locked" in lowered or "busy" in lowered:
+        return StoreUnavailableError(
+            "another process holds the store's write lock", retry_after_seconds=1.0
+        )
+    if isinstance(exc, sqlite3.OperationalError) and (
+        "unable to open" in lowered or "i/o error" in lowered
     ):
         return StoreUnavailableError(
-            f"PostgreSQL did not answer: {text.splitlines()[0] if text else name}"
+            f"the store cannot be reached: {text}", retry_after_seconds=1.0
         )
-    assert isinstance(exc, Exception)
     return exc
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
