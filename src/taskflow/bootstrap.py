@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
@@ -92,10 +94,11 @@ class Runtime:
 
     def close(self) -> None:
         """Commits what is being submitted, then lets go of everything. Workers must have been stopped before."""
-        self.submissions.close()
-        self.queue.close()
-        self.liveness.release(self.worker_id)
-        self.database.close()
+        with ExitStack() as closing:  # one that fails does not keep the others open
+            closing.callback(self.database.close)
+            closing.callback(self.liveness.release, self.worker_id)
+            closing.callback(self.queue.close)
+            closing.callback(self.submissions.close)
 
 
 def build(
@@ -108,25 +111,41 @@ def build(
 ) -> Runtime:
     """Open (and create or migrate) the store, and wire every service.
 
-    The runtime's registry is ``registry`` with the built-in handlers beneath it. ``with_worker``: whether this process will run workers (default: ``settings.num_workers > 0``). One that will not
-    leaves its messages in the outbox for a process that does. Raises ConfigurationError, StoreVersionError,
-    StoreUnavailableError, StoreReadOnlyError, StoreCorruptError.
+    The runtime's registry is ``registry`` with the built-in handlers beneath it. ``with_worker``: whether this process
+    will run workers (default: ``settings.num_workers > 0``). One that will not leaves its messages in the outbox for a
+    process that does.
+
+    Raises ConfigurationError, StoreVersionError, StoreUnavailableError, StoreReadOnlyError, StoreCorruptError; nothing
+    is left open then.
     """
-    from taskflow.adapters.metadata.dependents import Dependents
-    from taskflow.adapters.metadata.execution import SqlExecution
-    from taskflow.adapters.metadata.insights import SqlInsights
-    from taskflow.adapters.metadata.inspection import SqlInspection
-    from taskflow.adapters.metadata.journal import Journal
-    from taskflow.adapters.metadata.maintenance import SqlMaintenance
-    from taskflow.adapters.metadata.outbox import SqlOutbox
-    from taskflow.adapters.metadata.submissions import SqlSubmissions
-    from taskflow.adapters.metadata.tasks import SqlTasks
-    from taskflow.adapters.metadata.workers import SqlWorkers
+    clock = clock or build_clock()
+    database = build_database(settings, clock)
+    try:
+        return _wire(
+            settings,
+            database,
+            clock=clock,
+            registry=Registry(parent=registry),
+            works=settings.num_workers > 0 if with_worker is None else with_worker,
+            rng=rng or random.Random(),
+        )
+    except BaseException:
+        database.close()
+        raise
+
+
+def _wire(
+    settings: Settings,
+    database: Database,
+    *,
+    clock: Clock,
+    registry: Registry,
+    works: bool,
+    rng: random.Random,
+) -> Runtime:
     from taskflow.handlers import register_builtin_handlers
 
-    clock = clock or build_clock()
     http = build_http_sender(settings)
-    registry = Registry(parent=registry)
     register_builtin_handlers(
         registry,
         http=http,
@@ -134,25 +153,9 @@ def build(
         email_from=settings.email_from,
         clock=clock,
     )
-    rng = rng or random.Random()
-    works = settings.num_workers > 0 if with_worker is None else with_worker
     new_id = UUID7(lambda: clock.now_us() // 1_000)
     worker_id = settings.new_worker_id(secrets.token_hex(4))
-    database = build_database(settings, clock)
-    journal = Journal(database, new_id)
-    dependents = Dependents(database, journal)
-    stores = Stores(
-        submissions=SqlSubmissions(database, journal),
-        execution=SqlExecution(
-            database, journal, dependents, lambda: secrets.randbits(_TOKEN_BITS)
-        ),
-        outbox=SqlOutbox(database, journal),
-        tasks=SqlTasks(database, journal, dependents),
-        workers=SqlWorkers(database),
-        insights=SqlInsights(database),
-        maintenance=SqlMaintenance(database),
-        inspection=SqlInspection(database, journal, dependents),
-    )
+    stores = build_stores(database, new_id)
     queue = build_queue(settings, clock, works=works)
     payload_store = build_payload_store(settings)
     liveness = build_liveness(settings, database)
@@ -196,7 +199,7 @@ def build(
             max_waiting=settings.max_queue_size,
         ),
         tasks=tasks,
-        dead_letters=DeadLetters(stores.tasks, tasks, sending),
+        dead_letters=DeadLetters(stores.tasks, tasks, payloads=payloads, sending=sending),
         execution=Execution(
             stores.execution,
             worker_id=worker_id,
@@ -239,6 +242,34 @@ def build_clock() -> Clock:
     from taskflow.adapters.clock.system import SystemClock
 
     return SystemClock()
+
+
+def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
+    from taskflow.adapters.metadata.dependents import Dependents
+    from taskflow.adapters.metadata.execution import SqlExecution
+    from taskflow.adapters.metadata.insights import SqlInsights
+    from taskflow.adapters.metadata.inspection import SqlInspection
+    from taskflow.adapters.metadata.journal import Journal
+    from taskflow.adapters.metadata.maintenance import SqlMaintenance
+    from taskflow.adapters.metadata.outbox import SqlOutbox
+    from taskflow.adapters.metadata.submissions import SqlSubmissions
+    from taskflow.adapters.metadata.tasks import SqlTasks
+    from taskflow.adapters.metadata.workers import SqlWorkers
+
+    journal = Journal(database, new_id)
+    dependents = Dependents(database, journal)
+    return Stores(
+        submissions=SqlSubmissions(database, journal),
+        execution=SqlExecution(
+            database, journal, dependents, lambda: secrets.randbits(_TOKEN_BITS)
+        ),
+        outbox=SqlOutbox(database, journal),
+        tasks=SqlTasks(database, journal, dependents),
+        workers=SqlWorkers(database),
+        insights=SqlInsights(database),
+        maintenance=SqlMaintenance(database),
+        inspection=SqlInspection(database, journal, dependents),
+    )
 
 
 def build_database(settings: Settings, clock: Clock) -> Database:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from taskflow import logs
 from taskflow.ports.metadata import ExecutionStore, FinishResult, Outcome
 from taskflow.ports.queue import TaskQueue
 from taskflow.services.completions import Completions
 from taskflow.services.sending import Sending
+
+log = logs.get_logger(__name__)
 
 
 class Conclusion:
@@ -30,7 +33,13 @@ class Conclusion:
             outbox=self._sending.needs_rows,
         )
         if receipts:
-            self._queue.ack(receipts)
+            self._acknowledge(receipts)
         self._sending.send(result.to_send)
         self._completions.publish(result.ended)
         return result
+
+    def _acknowledge(self, receipts: Sequence[str]) -> None:
+        try:
+            self._queue.ack(receipts)
+        except Exception:  # they come back, and are dropped then; what has been written must not look as if it failed
+            log.exception("queue.not_acknowledged", count=len(receipts))

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from taskflow.core.errors import InvalidRequestError
 from taskflow.core.ids import is_uuid
+from taskflow.core.submission import MAX_DELAY_SECONDS
 from taskflow.core.task import Task
 from taskflow.ports.metadata import FailureGroup, TaskFilter, TaskKey, TaskStore
+from taskflow.services.payloads import Payloads
 from taskflow.services.sending import Sending
 from taskflow.services.tasks import Tasks
 
@@ -18,9 +20,12 @@ _CHUNK = 500
 class DeadLetters:
     """Thread safe; every method is scoped to one tenant."""
 
-    def __init__(self, store: TaskStore, tasks: Tasks, sending: Sending) -> None:
+    def __init__(
+        self, store: TaskStore, tasks: Tasks, *, payloads: Payloads, sending: Sending
+    ) -> None:
         self._store = store
         self._tasks = tasks
+        self._payloads = payloads
         self._sending = sending
 
     def list(
@@ -54,12 +59,9 @@ class DeadLetters:
 
         With ``rate_per_second`` they start spread over time, so that what failed is not overrun again.
         """
-        if rate_per_second is not None and rate_per_second <= 0:
-            raise InvalidRequestError(
-                "rate_per_second must be above 0",
-                fields=[{"field": "rate_per_second", "message": "must be above 0"}],
-            )
         keys = self._choose(tenant_id, task_ids, task, fingerprint, limit)
+        if rate_per_second is not None:
+            _check_rate(rate_per_second, len(keys))
         count = 0
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
@@ -73,9 +75,8 @@ class DeadLetters:
                 outbox=self._sending.needs_rows,
             )
             self._sending.send(result.to_send)
-            count += sum(
-                status is not None and status.is_final for status in result.before.values()
-            )
+            self._payloads.forget(result.payloads)
+            count += len(result.redriven)
         return count
 
     def discard(
@@ -108,3 +109,12 @@ class DeadLetters:
                 tenant_id, where, task_ids=wanted, limit=len(wanted)
             )
         return self._store.dead_letter_keys(tenant_id, where, task_ids=None, limit=limit)
+
+
+def _check_rate(per_second: float, count: int) -> None:
+    """Also refuses a rate at which the last one would start later than any delay may be."""
+    if not per_second > 0 or count / per_second > MAX_DELAY_SECONDS:
+        raise InvalidRequestError(
+            "rate_per_second must be above 0, and not so low that the last starts in ten years",
+            fields=[{"field": "rate_per_second", "message": "must be above 0"}],
+        )

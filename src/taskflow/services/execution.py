@@ -22,7 +22,7 @@ from taskflow.core.errors import (
 )
 from taskflow.core.registry import Handler, Registry
 from taskflow.core.retry import RetryPolicy
-from taskflow.core.task import ErrorClass, TaskStatus
+from taskflow.core.task import FINAL, ErrorClass, TaskStatus
 from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import (
     ClaimedTask,
@@ -31,6 +31,7 @@ from taskflow.ports.metadata import (
     Lease,
     Outcome,
     TaskKey,
+    Unclaimed,
 )
 from taskflow.ports.queue import Delivery, TaskQueue
 from taskflow.services.conclusion import Conclusion
@@ -92,17 +93,8 @@ class Execution:
         result = self._store.claim(
             list(by_key), worker_id=self.worker_id, lease_seconds=self._lease_seconds
         )
-        gone = [by_key[u.key].receipt for u in result.unclaimed if u.retry_in_seconds is None]
-        if len(by_key) < len(deliveries):
-            kept = {delivery.receipt for delivery in by_key.values()}
-            gone += [delivery.receipt for delivery in deliveries if delivery.receipt not in kept]
-        if gone:
-            self._queue.ack(gone)
-        for key, seconds in result.unclaimed:
-            if seconds is not None:
-                self._queue.nack(
-                    [by_key[key].receipt], delay_seconds=min(seconds, self._queue.max_delay_seconds)
-                )
+        if len(result.tasks) < len(deliveries):
+            self._put_back(deliveries, by_key, result.unclaimed)
         waits: dict[str, list[float]] = {}
         attempts = []
         for task in result.tasks:
@@ -111,6 +103,26 @@ class Execution:
             waits.setdefault(task.task, []).append(max(0, task.started_at - task.run_at) / 1000)
         self._counters.started(waits)
         return attempts
+
+    def _put_back(
+        self,
+        deliveries: Sequence[Delivery],
+        by_key: Mapping[TaskKey, Delivery],
+        unclaimed: Sequence[Unclaimed],
+    ) -> None:
+        """Forget or hide what was not started. Never raises: the others have been started by now."""
+        gone = [by_key[u.key].receipt for u in unclaimed if u.retry_in_seconds is None]
+        kept = {delivery.receipt for delivery in by_key.values()}
+        gone += [delivery.receipt for delivery in deliveries if delivery.receipt not in kept]
+        try:
+            if gone:
+                self._queue.ack(gone)
+            for key, seconds in unclaimed:
+                if seconds is not None:
+                    delay = min(seconds, self._queue.max_delay_seconds)
+                    self._queue.nack([by_key[key].receipt], delay_seconds=delay)
+        except Exception:  # they come back after their visibility timeout
+            log.exception("queue.not_put_back", count=len(gone))
 
     def arguments(self, attempt: Attempt) -> tuple[list[Any], dict[str, Any]]:
         """Loaded, validated and converted. Raises UnknownTaskError, InvalidArgumentsError, PayloadMissingError, …"""
@@ -132,21 +144,20 @@ class Execution:
         Raises StoreUnavailableError when a large result cannot be put away now.
         """
         task = attempt.task
-        result, result_key = "null", None
+        result: str | None = "null"
+        result_key: str | None = None
         if value is not None:
+            # A name of its own for each lease: a worker that lost it must not overwrite the payload of its successor.
+            name = f"{task.task_id}.{task.lease_token:x}"
             try:
-                if isinstance(value, BaseModel):
-                    value = value.model_dump(mode="json")
-                stored = self._payloads.keep(
-                    task.tenant_id, "result", task.task_id, jsontext.checked_dumps(value)
+                text = _result_text(value)
+                result, result_key, body = self._payloads.place(
+                    task.tenant_id, "result", name, text
                 )
-            except InvalidJSONError as exc:
-                return self.failed(
-                    attempt, InvalidResultError(f"the result: {exc.detail}"), duration_ms
-                )
-            except PayloadTooLargeError as exc:
+            except (InvalidResultError, PayloadTooLargeError) as exc:
                 return self.failed(attempt, exc, duration_ms)
-            result, result_key = stored.text, stored.key  # type: ignore[assignment] # one of them is None
+            if result_key is not None:
+                self._payloads.put({result_key: body})
         return Outcome(
             task.tenant_id,
             task.task_id,
@@ -218,22 +229,27 @@ class Execution:
         fenced = set(result.fenced)
         if fenced:
             self._counters.fenced(len(fenced))
+        ended = set(result.ended)
         runs: dict[tuple[str, str], list[float]] = {}
         errors: dict[str, int] = {}
         logged = log.enabled(logging.INFO)
         for attempt, outcome in done:
             task = attempt.task
-            if fenced and (task.tenant_id, task.task_id) in fenced:
+            key = (task.tenant_id, task.task_id)
+            if fenced and key in fenced:
                 log.warning(
                     "task.fenced", task=task.task, task_id=task.task_id, attempt=task.attempt
                 )
                 continue
-            runs.setdefault((task.task, outcome.status.value), []).append(outcome.duration_ms)
+            status = outcome.status
+            if status not in FINAL and key in ended:
+                status = TaskStatus.CANCELLED  # asked for while it ran: it is not run again
+            runs.setdefault((task.task, status.value), []).append(outcome.duration_ms)
             if outcome.error is not None:
                 kind = orjson.loads(outcome.error)["classification"]
                 errors[kind] = errors.get(kind, 0) + 1
             if logged:
-                _log(attempt, outcome)
+                _log(attempt, outcome, status)
         self._counters.finished(runs, errors)
 
     # --- meanwhile ------------------------------------------------------------------------------
@@ -241,7 +257,7 @@ class Execution:
     def heartbeat(
         self, attempts: Sequence[Attempt], progress: Mapping[str, tuple[float, str | None]]
     ) -> HeartbeatResult:
-        """Extend leases and visibility, write ``progress`` by task id, bring back who is to be cancelled or was lost."""
+        """Extend leases and visibility, write ``progress`` by task id, bring back who is cancelled or lost."""
         leases = [
             Lease(
                 a.task.tenant_id,
@@ -259,6 +275,17 @@ class Execution:
         return result
 
 
+def _result_text(value: Any) -> str:
+    try:
+        if isinstance(value, BaseModel):
+            value = value.model_dump(mode="json")
+        return jsontext.checked_dumps(value)
+    except InvalidJSONError as exc:
+        raise InvalidResultError(f"the result: {exc.detail}") from None
+    except Exception as exc:  # a model's own serializers may raise anything
+        raise InvalidResultError(f"the result cannot be turned into JSON: {exc}") from exc
+
+
 _EVENT_OF = {
     TaskStatus.COMPLETED: "task.completed",
     TaskStatus.FAILED: "task.failed",
@@ -268,7 +295,7 @@ _EVENT_OF = {
 }
 
 
-def _log(attempt: Attempt, outcome: Outcome) -> None:
+def _log(attempt: Attempt, outcome: Outcome, status: TaskStatus) -> None:
     task = attempt.task
     fields: dict[str, Any] = {
         "task": task.task,
@@ -280,7 +307,7 @@ def _log(attempt: Attempt, outcome: Outcome) -> None:
     }
     if task.request_id is not None:
         fields["request_id"] = task.request_id
-    event = _EVENT_OF[outcome.status]
+    event = _EVENT_OF[status]
     if outcome.error is None:
         log.info(event, **fields)
         return
@@ -290,6 +317,6 @@ def _log(attempt: Attempt, outcome: Outcome) -> None:
         "error": error["message"],
         "classification": error["classification"],
     }
-    if outcome.status is TaskStatus.RETRYING:
+    if status is TaskStatus.RETRYING:
         fields["retry_in_seconds"] = round(outcome.retry_delay_seconds, 3)
     log.warning(event, **fields)

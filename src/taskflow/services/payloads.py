@@ -2,56 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from taskflow.core.errors import PayloadTooLargeError
+from taskflow import logs
+from taskflow.core.errors import PayloadTooLargeError, StoreUnavailableError
 from taskflow.ports.payloads import PayloadStore
 
+log = logs.get_logger(__name__)
+
 Kind = Literal["input", "result"]
+_FIELDS: Mapping[Kind, str] = {"input": "arguments", "result": "result"}
 
 
-class Stored(NamedTuple):
-    """``text`` when it stays inline, else ``key`` of the object."""
+class Placed(NamedTuple):
+    """``text`` when it stays inline, else the ``key`` of the object and its ``body``."""
 
     text: str | None
-    key: str | None
+    key: str | None = None
+    body: bytes = b""
 
 
 class Payloads:
     """Texts over ``inline_bytes`` are offloaded, texts over ``max_bytes`` refused."""
 
     def __init__(self, store: PayloadStore, *, inline_bytes: int, max_bytes: int) -> None:
-        self.store = store
+        self._store = store
         self._inline_bytes = inline_bytes
         self._max_bytes = max_bytes
 
-    def keep(self, tenant_id: str, kind: Kind, task_id: str, text: str) -> Stored:
-        """Durable in the payload store, if it goes there, once this returns. Raises PayloadTooLargeError."""
-        # A character is at most four bytes: most texts need no encoding to know that they are small.
-        if len(text) * 4 <= self._inline_bytes:
-            return Stored(text, None)
-        body = text.encode()
-        self.check_size(len(body), kind)
-        if len(body) <= self._inline_bytes:
-            return Stored(text, None)
-        key = f"{tenant_id}/{kind}/{task_id}"
-        self.store.put({key: body})
-        return Stored(None, key)
+    def place(self, tenant_id: str, kind: Kind, name: str, text: str) -> Placed:
+        """Where ``text`` belongs; nothing is written yet. ``name`` must be new for every text that may differ.
 
-    def check_size(self, size: int, what: str) -> None:
+        Raises PayloadTooLargeError.
+        """
+        # A character is at most four bytes: most texts need no encoding to know that they are small.
+        if len(text) * 4 <= min(self._inline_bytes, self._max_bytes):
+            return Placed(text)
+        body = text.encode()
+        self.check_size(len(body), _FIELDS[kind])
+        if len(body) <= self._inline_bytes:
+            return Placed(text)
+        return Placed(None, f"{tenant_id}/{kind}/{name}", body)
+
+    def check_size(self, size: int, field: str) -> None:
+        """Raises PayloadTooLargeError; ``size`` in bytes."""
         if size > self._max_bytes:
             raise PayloadTooLargeError(
-                f"{what} has {size} bytes, more than TASKFLOW_MAX_PAYLOAD_BYTES ({self._max_bytes})",
-                fields=[{"field": what, "message": f"at most {self._max_bytes} bytes"}],
+                f"{field}: {size} bytes, more than TASKFLOW_MAX_PAYLOAD_BYTES ({self._max_bytes})",
+                fields=[{"field": field, "message": f"at most {self._max_bytes} bytes"}],
             )
+
+    def put(self, objects: Mapping[str, bytes]) -> None:
+        """Durable once this returns. Raises StoreUnavailableError; nothing of it stays then."""
+        try:
+            self._store.put(objects)
+        except StoreUnavailableError:
+            self.forget(list(objects))
+            raise
 
     def load(self, keys: Iterable[str]) -> dict[str, str]:
         """Texts by key. Raises PayloadMissingError, PayloadCorruptError, StoreUnavailableError."""
         wanted = list(keys)
         return (
-            {key: body.decode() for key, body in self.store.get(wanted).items()} if wanted else {}
+            {key: body.decode() for key, body in self._store.get(wanted).items()} if wanted else {}
         )
 
-    def delete(self, keys: Iterable[str]) -> None:
-        self.store.delete(list(keys))
+    def forget(self, keys: Sequence[str]) -> None:
+        """Delete what no row refers to. Never raises: what stays is found by `taskflow doctor`."""
+        if not keys:
+            return
+        try:
+            self._store.delete(keys)
+        except StoreUnavailableError as exc:
+            log.warning("payloads.left_over", count=len(keys), error=exc.detail)

@@ -37,7 +37,7 @@ class Retention:
         total = 0
         while True:
             count, keys = self._store.purge(finished_before=before, limit=_BATCH)
-            self._payloads.delete(keys)
+            self._payloads.forget(keys)
             total += count
             if count < _BATCH:
                 break

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from taskflow import logs
 from taskflow.core.errors import StoreUnavailableError
-from taskflow.ports.metadata import OutboxEntry, OutboxStore
-from taskflow.ports.queue import TaskQueue
+from taskflow.ports.metadata import OutboxEntry, OutboxStore, TaskKey
+from taskflow.ports.queue import EnqueueFailure, Message, TaskQueue
 
 log = logs.get_logger(__name__)
 
@@ -31,30 +31,28 @@ class Sending:
     def send(self, entries: Sequence[OutboxEntry]) -> None:
         if not entries:
             return
-        failures = self._queue.enqueue([entry.message for entry in entries])
-        failed = {(failure.message.tenant_id, failure.message.task_id) for failure in failures}
+        failures = self._enqueue([entry.message for entry in entries])
+        failed = {key_of(failure.message) for failure in failures}
+        rows = {key_of(e.message): e.entry_id for e in entries if e.entry_id is not None}
+        try:
+            if failures:
+                self._outbox.add([f.message for f in failures if key_of(f.message) not in rows])
+            if rows:
+                self._outbox.delete([row for key, row in rows.items() if key not in failed])
+        except StoreUnavailableError as exc:
+            # What was sent is sent once more by the relay; what is missing is found when it looks into the store.
+            log.warning("outbox.unavailable", error=exc.detail)
+
+    def _enqueue(self, messages: Sequence[Message]) -> Sequence[EnqueueFailure]:
+        try:
+            failures = self._queue.enqueue(messages)
+        except Exception as exc:  # what has been committed must not look as if it failed
+            log.exception("queue.unavailable", count=len(messages))
+            return [EnqueueFailure(message, type(exc).__name__) for message in messages]
         if failures:
             log.debug("queue.refused", count=len(failures), reason=failures[0].reason)
-        try:
-            without_row = {
-                (e.message.tenant_id, e.message.task_id) for e in entries if e.entry_id is None
-            } & failed
-            self._outbox.add(
-                [
-                    f.message
-                    for f in failures
-                    if (f.message.tenant_id, f.message.task_id) in without_row
-                ]
-            )
-            sent = [e.entry_id for e in entries if e.entry_id is not None]
-            if failed:
-                sent = [
-                    e.entry_id
-                    for e in entries
-                    if e.entry_id is not None
-                    and (e.message.tenant_id, e.message.task_id) not in failed
-                ]
-            self._outbox.delete(sent)
-        except StoreUnavailableError as exc:
-            # Rows that were sent are sent once more by the relay; rows that are missing are found by recovery.
-            log.warning("outbox.unavailable", error=exc.detail)
+        return failures
+
+
+def key_of(message: Message) -> TaskKey:
+    return TaskKey(message.tenant_id, message.task_id)

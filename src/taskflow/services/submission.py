@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
+from taskflow import logs
 from taskflow.core import jsontext
 from taskflow.core.errors import (
+    CommitUnknownError,
     InvalidJSONError,
     InvalidRequestError,
     TaskFlowError,
@@ -16,14 +20,24 @@ from taskflow.core.errors import (
 from taskflow.core.ids import is_uuid
 from taskflow.core.registry import Registry
 from taskflow.core.submission import Accepted, NewTask, Submission, SubmitOptions, request_hash
-from taskflow.ports.metadata import SubmissionStore
+from taskflow.ports.metadata import InsertResult, SubmissionStore
 from taskflow.services.completions import Completions
 from taskflow.services.counters import Counters
 from taskflow.services.group_commit import GroupCommit
 from taskflow.services.payloads import Payloads
 from taskflow.services.sending import Sending
 
+log = logs.get_logger(__name__)
+
 Answer = Accepted | TaskFlowError
+
+
+class _Prepared(NamedTuple):
+    """``errors``: one per submission, None for those that ``tasks`` holds. ``bodies``: large arguments, by key."""
+
+    errors: list[TaskFlowError | None]
+    tasks: list[NewTask]
+    bodies: dict[str, bytes]
 
 
 class Submissions:
@@ -64,15 +78,32 @@ class Submissions:
 
         Raises StoreUnavailableError when nothing could be stored at all.
         """
-        answers, tasks = self._prepare(tenant_id, submissions, request_id)
-        return self._merge(answers, self._group.run(tasks) if tasks else [])
+        prepared = self._prepare(tenant_id, submissions, request_id)
+        if prepared.bodies:
+            self._payloads.put(prepared.bodies)
+        try:
+            committed = self._group.run(prepared.tasks) if prepared.tasks else []
+        except Exception as exc:
+            self._abandon(prepared, exc)
+            raise
+        return self._merge(prepared, committed)
 
     async def submit_async(
         self, tenant_id: str, submissions: Sequence[Submission], *, request_id: str | None = None
     ) -> list[Answer]:
-        """`submit` for an event loop: it waits without a thread of its own."""
-        answers, tasks = self._prepare(tenant_id, submissions, request_id)
-        return self._merge(answers, await self._group.run_async(tasks) if tasks else [])
+        """`submit` for an event loop: it waits without a thread of its own, and leaves large payloads to one.
+
+        A caller that is cancelled does not know whether its tasks were accepted.
+        """
+        prepared = self._prepare(tenant_id, submissions, request_id)
+        if prepared.bodies:
+            await asyncio.to_thread(self._payloads.put, prepared.bodies)
+        try:
+            committed = await self._group.run_async(prepared.tasks) if prepared.tasks else []
+        except Exception as exc:
+            self._abandon(prepared, exc)
+            raise
+        return self._merge(prepared, committed)
 
     def submit_one(
         self, tenant_id: str, submission: Submission, *, request_id: str | None = None
@@ -90,51 +121,56 @@ class Submissions:
 
     def _prepare(
         self, tenant_id: str, submissions: Sequence[Submission], request_id: str | None
-    ) -> tuple[list[TaskFlowError | None], list[NewTask]]:
-        answers: list[TaskFlowError | None] = []
-        tasks: list[NewTask] = []
+    ) -> _Prepared:
+        prepared = _Prepared([], [], {})
         for submission in submissions:
             try:
-                tasks.append(self._new_task(tenant_id, submission, request_id))
-                answers.append(None)
+                task, body = self._new_task(tenant_id, submission, request_id)
             except TaskFlowError as exc:
-                answers.append(exc)
+                prepared.errors.append(exc)
                 self._counters.rejected(exc.code)
-        return answers, tasks
+                continue
+            prepared.errors.append(None)
+            prepared.tasks.append(task)
+            if task.input_key is not None:
+                prepared.bodies[task.input_key] = body
+        return prepared
 
-    def _new_task(self, tenant_id: str, submission: Submission, request_id: str | None) -> NewTask:
+    def _new_task(
+        self, tenant_id: str, submission: Submission, request_id: str | None
+    ) -> tuple[NewTask, bytes]:
+        """With the body of its arguments, if that goes to the payload store."""
         handler = self._registry.get(submission.task)
         options, declared = submission.options, handler.declared
-        arguments = handler.arguments_json(submission.args, submission.kwargs)
-        task_id = self._new_id()
-        stored = self._payloads.keep(tenant_id, "input", task_id, arguments)
-        expires_in = options.expires_in
-        if expires_in is None and options.expires_at is None:
-            expires_in = declared.expires_in_seconds
         for parent in options.depends_on:
             if not is_uuid(parent):
                 raise TaskNotFoundError(
                     f"depends_on: there is no task {parent!r}",
                     fields=[{"field": "depends_on", "message": f"no task {parent!r}"}],
                 )
-        return NewTask(
+        arguments = handler.arguments_json(submission.args, submission.kwargs)
+        task_id = self._new_id()
+        text, key, body = self._payloads.place(tenant_id, "input", task_id, arguments)
+        expires_in = options.expires_in
+        if expires_in is None and options.expires_at is None:
+            expires_in = declared.expires_in_seconds
+        retries = options.max_retries
+        if retries is None:
+            retries = declared.max_retries
+        task = NewTask(
             task_id,
             tenant_id,
             handler.name,
             options.name,
             int(options.priority if options.priority is not None else declared.priority),
-            next(
-                n
-                for n in (options.max_retries, declared.max_retries, self._default_max_retries)
-                if n is not None
-            ),
+            self._default_max_retries if retries is None else retries,
             options.timeout or declared.timeout_seconds or self._default_timeout_seconds,
             _microseconds(options.run_at),
             options.delay or 0.0,
             _microseconds(options.expires_at),
             expires_in,
-            stored.text,
-            stored.key,
+            text,
+            key,
             self._metadata(options) if options.metadata else None,
             options.tags,
             options.depends_on,
@@ -142,6 +178,7 @@ class Submissions:
             request_hash(submission, arguments) if options.idempotency_key is not None else None,
             request_id,
         )
+        return task, body
 
     def _metadata(self, options: SubmitOptions) -> str:
         try:
@@ -156,17 +193,30 @@ class Submissions:
     # --- the transaction ------------------------------------------------------------------------
 
     def _commit(self, tasks: Sequence[NewTask]) -> list[Answer]:
-        result = self._store.insert(
-            tasks,
-            max_waiting=self._max_waiting,
-            max_queue_delay_seconds=self._sending.max_delay_seconds,
-            outbox=self._sending.needs_rows,
-        )
+        try:
+            result = self._store.insert(
+                tasks,
+                max_waiting=self._max_waiting,
+                max_queue_delay_seconds=self._sending.max_delay_seconds,
+                outbox=self._sending.needs_rows,
+            )
+        except TaskFlowError:
+            raise  # the same for all
+        except Exception as exc:
+            # What the store does not take for a reason nobody foresaw: only its own submitter is to hear of it.
+            if len(tasks) > 1:
+                return [answer for task in tasks for answer in self._commit([task])]
+            log.exception("task.not_stored", task=tasks[0].task)
+            result = InsertResult([TaskFlowError(f"the task cannot be stored: {exc}")], [], [])
         self._sending.send(result.to_send)
         self._completions.publish(result.ended)
+        self._count(tasks, result.answers)
+        return result.answers
+
+    def _count(self, tasks: Sequence[NewTask], answers: Sequence[Answer]) -> None:
         accepted: Counter[str] = Counter()
         replayed = 0
-        for task, answer in zip(tasks, result.answers, strict=True):
+        for task, answer in zip(tasks, answers, strict=True):
             if isinstance(answer, TaskFlowError):
                 self._counters.rejected(answer.code)
             elif answer.replayed:
@@ -176,14 +226,25 @@ class Submissions:
         self._counters.submitted(accepted)
         if replayed:
             self._counters.replayed(replayed)
-        return result.answers
 
-    @staticmethod
-    def _merge(
-        answers: Sequence[TaskFlowError | None], committed: Sequence[Answer]
-    ) -> list[Answer]:
+    # --- after the transaction ------------------------------------------------------------------
+
+    def _merge(self, prepared: _Prepared, committed: Sequence[Answer]) -> list[Answer]:
+        if prepared.bodies:
+            stored = {answer.task_id for answer in committed if isinstance(answer, Accepted)}
+            self._payloads.forget(
+                [
+                    task.input_key
+                    for task in prepared.tasks
+                    if task.input_key is not None and task.id not in stored
+                ]
+            )
         rest = iter(committed)
-        return [answer if answer is not None else next(rest) for answer in answers]
+        return [error if error is not None else next(rest) for error in prepared.errors]
+
+    def _abandon(self, prepared: _Prepared, error: Exception) -> None:
+        if not isinstance(error, CommitUnknownError):
+            self._payloads.forget(list(prepared.bodies))
 
 
 def _microseconds(moment: datetime | None) -> int | None:

@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from taskflow.core.errors import InvalidCursorError, InvalidTransitionError, TaskNotFoundError
+from taskflow import logs
+from taskflow.core.errors import (
+    InvalidCursorError,
+    InvalidTransitionError,
+    PayloadCorruptError,
+    PayloadMissingError,
+    TaskNotFoundError,
+)
 from taskflow.core.events import Event
 from taskflow.core.ids import is_uuid
 from taskflow.core.task import FINAL, Task, TaskStatus
@@ -17,6 +24,8 @@ from taskflow.ports.metadata import StoredTask, TaskFilter, TaskKey, TaskStore
 from taskflow.services.completions import Completions
 from taskflow.services.payloads import Payloads
 from taskflow.services.sending import Sending
+
+log = logs.get_logger(__name__)
 
 _POLL_SECONDS = 0.5  # for tasks that end in another process
 
@@ -38,10 +47,18 @@ class Tasks:
         self._on_cancel.append(callback)
 
     def get(self, tenant_id: str, task_id: str) -> Task:
-        found = self.get_many(tenant_id, [task_id])
-        if not found:
+        """Raises TaskNotFoundError; PayloadMissingError or PayloadCorruptError when its result cannot be read."""
+        stored = self._store.get(tenant_id, [task_id]) if is_uuid(task_id) else []
+        if not stored:
             raise _not_found(task_id)
-        return found[0]
+        try:
+            return self._load(stored, results_matter=True)[0]
+        except PayloadMissingError:
+            # Redriven or purged since the row was read?
+            again = self._store.get(tenant_id, [task_id])
+            if again and again[0].result_key == stored[0].result_key:
+                raise
+            return self.get(tenant_id, task_id)
 
     def get_many(self, tenant_id: str, task_ids: Sequence[str]) -> builtins.list[Task]:
         """In the order asked for; unknown ids are left out."""
@@ -72,8 +89,8 @@ class Tasks:
             if is_uuid(task_id)
             else []
         )
-        if not events:
-            self.get(tenant_id, task_id)
+        if not events and not self._store.final([self._key(tenant_id, task_id)]):
+            raise _not_found(task_id)
         return events
 
     # --- by hand --------------------------------------------------------------------------------
@@ -115,12 +132,14 @@ class Tasks:
                 f"the task is {before.value}; only final tasks can be retried"
             )
         self._sending.send(result.to_send)
+        self._payloads.forget(result.payloads)
         return self.get(tenant_id, task_id)
 
     # --- waiting --------------------------------------------------------------------------------
 
     def wait(self, tenant_id: str, task_id: str, timeout_seconds: float | None) -> Task:
-        """The task once it is final, or as it is when the time is up. Woken at once by tasks that end in this process."""
+        """The task once it is final, or as it is when the time is up. Told at once of tasks that end in this process;
+        of those that end elsewhere within half a second. Raises TaskNotFoundError."""
         key = self._key(tenant_id, task_id)
         ended = threading.Event()
         unsubscribe = self._completions.subscribe(key, lambda _: ended.set())
@@ -163,17 +182,35 @@ class Tasks:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _load(self, stored: Sequence[StoredTask]) -> builtins.list[Task]:
-        keys = [
+    def _load(
+        self, stored: Sequence[StoredTask], *, results_matter: bool = False
+    ) -> builtins.list[Task]:
+        """With their payloads. What cannot be read is left out, and logged: one damaged file must not hide a task, nor
+        a page of them, from those who look for it. With ``results_matter`` an unreadable result raises."""
+        wanted = [
             key for item in stored for key in (item.input_key, item.result_key) if key is not None
         ]
-        texts = self._payloads.load(keys)
+        try:
+            texts = self._payloads.load(wanted)
+        except (PayloadMissingError, PayloadCorruptError):
+            texts = self._load_readable(wanted)
         for task, input_key, result_key in stored:
-            if input_key is not None:
+            if input_key is not None and input_key in texts:
                 task.args, task.kwargs = orjson.loads(texts[input_key])
-            if result_key is not None:
+            if result_key is not None and result_key in texts:
                 task.result = orjson.loads(texts[result_key])
+            elif result_key is not None and results_matter:
+                self._payloads.load([result_key])
         return [item.task for item in stored]
+
+    def _load_readable(self, keys: Sequence[str]) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for key in keys:
+            try:
+                texts |= self._payloads.load([key])
+            except (PayloadMissingError, PayloadCorruptError) as exc:
+                log.warning("payload.unreadable", key=key, error=exc.detail)
+        return texts
 
     @staticmethod
     def _key(tenant_id: str, task_id: str) -> TaskKey:

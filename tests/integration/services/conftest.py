@@ -1,0 +1,136 @@
+"""A whole runtime, as `bootstrap.build` makes it, with a clock that only the test moves and no worker threads: the test
+takes each step of a worker itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from taskflow.bootstrap import Runtime, build
+from taskflow.core.registry import Registry, TaskOptions
+from taskflow.core.submission import Accepted, Submission, SubmitOptions
+from taskflow.core.task import DEFAULT_TENANT, Task
+from taskflow.ports.queue import Delivery
+from taskflow.services.execution import Attempt
+from taskflow.settings import load
+from taskflow.testing.clock import FakeClock
+
+
+@dataclass
+class Engine:
+    runtime: Runtime
+    clock: FakeClock
+    registry: Registry
+    home: Path
+
+    def handler(self, function: Callable[..., Any], **declared: Any) -> str:
+        return self.registry.add(function, declared=TaskOptions(**declared)).name
+
+    def ask(self, task: str, *args: Any, **options: Any) -> Submission:
+        kwargs = options.pop("kwargs", {})
+        return Submission(task, args, kwargs, SubmitOptions.of(**options))
+
+    def submit(self, task: str, *args: Any, **options: Any) -> str:
+        """Its task id."""
+        return self.answer(task, *args, **options).task_id
+
+    def answer(self, task: str, *args: Any, **options: Any) -> Accepted:
+        return self.runtime.submissions.submit_one(
+            DEFAULT_TENANT, self.ask(task, *args, **options), request_id="r1"
+        )
+
+    def get(self, task_id: str) -> Task:
+        return self.runtime.tasks.get(DEFAULT_TENANT, task_id)
+
+    def status(self, task_id: str) -> str:
+        return self.get(task_id).status.value
+
+    def history(self, task_id: str) -> list[str]:
+        events = self.runtime.tasks.history(DEFAULT_TENANT, task_id)
+        return [event.type.removeprefix("task.") for event in events]
+
+    def receive(self, most: int = 100) -> list[Delivery]:
+        return self.runtime.queue.dequeue(max_messages=most, timeout_seconds=0)
+
+    def start(self, most: int = 100) -> list[Attempt]:
+        return self.runtime.execution.start(self.receive(most))
+
+    def start_one(self) -> Attempt:
+        [attempt] = self.start()
+        return attempt
+
+    def fail(self, attempt: Attempt, exc: BaseException, duration_ms: float = 2.0) -> None:
+        execution = self.runtime.execution
+        execution.finish([(attempt, execution.failed(attempt, exc, duration_ms))])
+
+    def succeed(self, attempt: Attempt, value: Any = None, duration_ms: float = 2.0) -> None:
+        execution = self.runtime.execution
+        execution.finish([(attempt, execution.succeeded(attempt, value, duration_ms))])
+
+    def work(self) -> int:
+        """Run everything that is due, here and now; how many attempts."""
+        count = 0
+        while attempts := self.start():
+            for attempt in attempts:
+                count += 1
+                assert attempt.handler is not None
+                try:
+                    args, kwargs = self.runtime.execution.arguments(attempt)
+                    self.succeed(attempt, attempt.handler.function(*args, **kwargs))
+                except Exception as exc:
+                    self.fail(attempt, exc)
+        return count
+
+    def payload_files(self) -> list[str]:
+        return sorted(self.runtime.payloads.list())
+
+    def count(self, table: str) -> int:
+        with self.runtime.database.read() as connection:
+            return connection.scalar(sa.text(f"SELECT count(*) FROM {table}")) or 0
+
+
+@dataclass
+class Engines:
+    """Makes runtimes on one home, as processes do. All of them are closed after the test."""
+
+    home: Path
+    clock: FakeClock = field(default_factory=FakeClock)
+    registry: Registry = field(default_factory=Registry)
+    made: list[Engine] = field(default_factory=list)
+
+    def __call__(self, *, with_worker: bool = True, **settings: Any) -> Engine:
+        runtime = build(
+            load(home=self.home, **settings),
+            clock=self.clock,
+            registry=self.registry,
+            with_worker=with_worker,
+        )
+        self.made.append(Engine(runtime, self.clock, self.registry, self.home))
+        return self.made[-1]
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Iterator[Engines]:
+    engines = Engines(tmp_path / "home")
+    yield engines
+    for engine in engines.made:
+        engine.runtime.close()
+
+
+@pytest.fixture
+def engine(engines: Engines) -> Engine:
+    return engines()
+
+
+def noop(x: Any = None) -> Any:
+    return x
+
+
+def ids(answers: Sequence[Any]) -> list[str]:
+    assert all(isinstance(answer, Accepted) for answer in answers), answers
+    return [answer.task_id for answer in answers]
