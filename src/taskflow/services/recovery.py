@@ -22,6 +22,7 @@ from taskflow.services.counters import Counters
 log = logs.get_logger(__name__)
 
 _BATCH = 500
+_MOST_LOST = 10_000  # seen at once; more than workers hold, unless very many die together
 
 
 class _Suspect(NamedTuple):
@@ -74,34 +75,29 @@ class Recovery:
         self._suspects: dict[_Suspect, float] = {}  # → first seen expired
 
     def run_once(self) -> int:
-        """Returns how many tasks were taken over."""
+        """Returns how many tasks were taken over. Writes nothing when there is nothing to do."""
         self._expire()
         dead = self._liveness.dead([worker.worker_id for worker in self._workers.list()])
+        lost = self._store.lost(dead_workers=dead, limit=_MOST_LOST)
+        confirmed = self._confirmed(lost, set(dead))
         recovered = 0
-        while True:
-            lost = self._confirmed(self._store.lost(dead_workers=dead, limit=_BATCH), set(dead))
-            if not lost:
-                break
-            result = self._conclusion.commit([self._outcome(task) for task in lost])
-            taken = len(lost) - len(result.fenced)
-            recovered += taken
-            if len(lost) < _BATCH:
-                break
+        for start in range(0, len(confirmed), _BATCH):
+            chunk = confirmed[start : start + _BATCH]
+            result = self._conclusion.commit([self._outcome(task) for task in chunk])
+            recovered += len(chunk) - len(result.fenced)
         if recovered:
             self._counters.recovered(recovered)
             log.warning("tasks.recovered", count=recovered, dead_workers=len(dead))
-        if dead:
+        if dead and len(lost) < _MOST_LOST:
             # What only they had in their queues is nowhere else but in the store.
             self._rebuild()
             self._workers.forget(dead)
+            self._liveness.forget(dead)
         return recovered
 
     def _expire(self) -> None:
-        while True:
-            ended = self._store.expire(limit=_BATCH)
+        while ended := self._store.expire(limit=_BATCH):
             self._completions.publish(ended)
-            if len(ended) < _BATCH:
-                return
 
     def _confirmed(self, lost: list[LostTask], dead: set[str]) -> list[LostTask]:
         now = self._clock.monotonic()

@@ -42,6 +42,13 @@ class FileLiveness:
         if descriptor is not None:
             os.close(descriptor)
 
+    def forget(self, worker_ids: Sequence[str]) -> None:
+        for worker_id in worker_ids:
+            try:
+                self._path(worker_id).unlink(missing_ok=True)
+            except OSError:
+                continue  # a file that stays is in nobody's way
+
     def _is_free(self, worker_id: str) -> bool:
         path = self._path(worker_id)
         try:
@@ -68,6 +75,9 @@ class UnknownLiveness:
 
     def dead(self, worker_ids: Sequence[str]) -> list[str]:
         return []
+
+    def forget(self, worker_ids: Sequence[str]) -> None:
+        """Nothing to forget."""
 
     def release(self, worker_id: str) -> None:
         """Nothing to release."""

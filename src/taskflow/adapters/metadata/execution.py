@@ -66,7 +66,11 @@ class SqlExecution:
         self._finish = database.prepare(_finish(database))
         self._leases = database.prepare_rows(_leases(database))
         self._extend = database.prepare(_extend(database))
-        self._expiring = database.prepare_rows(_expiring(database))
+        expiring = _expiring()
+        self._any_expiring = database.prepare_rows(expiring)
+        self._expiring = database.prepare_rows(
+            expiring if database.is_sqlite else expiring.with_for_update(skip_locked=True)
+        )
         self._expire = database.prepare(_expire(database))
         self._lost = database.prepare_rows(_lost(database))
 
@@ -230,6 +234,8 @@ class SqlExecution:
         return HeartbeatResult(cancel_requested, lost)
 
     def expire(self, *, limit: int) -> list[TaskKey]:
+        if not self._database.read_rows(self._any_expiring, now=self._database.now(), limit=1):
+            return []
         with self._database.write() as tx:
             rows = tx.rows(self._expiring, now=tx.now, limit=limit)
             if not rows:
@@ -246,13 +252,12 @@ class SqlExecution:
         return [*keys, *more.ended]
 
     def lost(self, *, dead_workers: Sequence[str], limit: int) -> list[LostTask]:
-        with self._database.write() as tx:
-            rows = tx.rows(
-                self._lost,
-                now=tx.now,
-                workers=batch_text([[worker] for worker in dead_workers]),
-                limit=limit,
-            )
+        rows = self._database.read_rows(
+            self._lost,
+            now=self._database.now(),
+            workers=batch_text([[worker] for worker in dead_workers]),
+            limit=limit,
+        )
         return [LostTask._make((*row[:-1], bool(row[-1]))) for row in rows]
 
 
@@ -449,9 +454,9 @@ def _extend(database: Database) -> sa.Update:
     )
 
 
-def _expiring(database: Database) -> sa.Select[Any]:
+def _expiring() -> sa.Select[Any]:
     t = schema.tasks
-    statement = (
+    return (
         sa.select(t.c.tenant_id, t.c.id, t.c.task)
         .where(
             t.c.expires_at.is_not(None),
@@ -461,7 +466,6 @@ def _expiring(database: Database) -> sa.Select[Any]:
         )
         .limit(sa.bindparam("limit", type_=sa.Integer))
     )
-    return statement if database.is_sqlite else statement.with_for_update(skip_locked=True)
 
 
 def _expire(database: Database) -> sa.Update:
@@ -503,5 +507,6 @@ def _lost(database: Database) -> sa.Select[Any]:
                 t.c.worker_id.in_(sa.select(dead.c.id)),
             ),
         )
+        .order_by(t.c.lease_until, t.c.tenant_id, t.c.id)
         .limit(sa.bindparam("limit", type_=sa.Integer))
     )

@@ -29,11 +29,16 @@ class SqlOutbox:
             sa.select(o.c.id, o.c.tenant_id, o.c.task_id, o.c.task, o.c.priority, o.c.due_at)
             .where(
                 o.c.due_at <= sa.bindparam("horizon", type_=sa.BigInteger),
-                o.c.leased_until <= sa.bindparam("now", type_=sa.BigInteger),
+                # A lease that ends later than one taken now would, is from before the clock was set back.
+                sa.or_(
+                    o.c.leased_until <= sa.bindparam("now", type_=sa.BigInteger),
+                    o.c.leased_until > sa.bindparam("until", type_=sa.BigInteger),
+                ),
             )
             .order_by(o.c.due_at)
             .limit(sa.bindparam("limit", type_=sa.Integer))
         )
+        self._any_due = database.prepare_rows(due)
         self._due = database.prepare_rows(
             due if database.is_sqlite else due.with_for_update(skip_locked=True)
         )
@@ -69,17 +74,24 @@ class SqlOutbox:
     def lease(
         self, *, lookahead_seconds: float, lease_seconds: float, limit: int
     ) -> list[OutboxEntry]:
+        def moments(now: int) -> dict[str, int]:
+            horizon = now + int(lookahead_seconds * _MICROSECONDS)
+            return {
+                "horizon": horizon,
+                "now": now,
+                "until": now + int(lease_seconds * _MICROSECONDS),
+            }
+
+        # Asked about once a second by every process, and empty nearly always: that must not cost a write lock.
+        if not self._database.read_rows(self._any_due, limit=1, **moments(self._database.now())):
+            return []
         with self._database.write(durable=False) as tx:
             now = tx.now
-            rows = tx.rows(
-                self._due,
-                horizon=now + int(lookahead_seconds * _MICROSECONDS),
-                now=now,
-                limit=limit,
-            )
+            wanted = moments(now)
+            rows = tx.rows(self._due, limit=limit, **wanted)
             if rows:
-                until = now + int(lease_seconds * _MICROSECONDS)
-                tx.run(self._lease, batch=batch_text([[row[0]] for row in rows]), until=until)
+                batch = batch_text([[row[0]] for row in rows])
+                tx.run(self._lease, batch=batch, until=wanted["until"])
         return [
             OutboxEntry(
                 Message(task_id, tenant_id, task, priority, max(0, due_at - now) / _MICROSECONDS),
