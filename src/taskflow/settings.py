@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from taskflow.core.errors import ConfigurationError
 from taskflow.core.task import TaskPriority
 
+_EVERYWHERE = ("0.0.0.0", "")  # noqa: S104 - compared with, not listened on
 Names = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment
 
 
@@ -174,7 +175,7 @@ class Settings(BaseSettings):
     def resolved_url(self) -> str:
         return (
             self.url
-            or f"http://{'127.0.0.1' if self.host in ('0.0.0.0', '') else self.host}:{self.port}"
+            or f"http://{'127.0.0.1' if self.host in _EVERYWHERE else self.host}:{self.port}"
         )
 
     @property

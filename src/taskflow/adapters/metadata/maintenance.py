@@ -57,7 +57,9 @@ class SqlMaintenance:
                     try:
                         connection.execute(table.insert(), chunk)
                     except (sa.exc.IntegrityError, sa.exc.DataError) as exc:
-                        raise BackupInvalidError(f"rows of table {name} do not fit: {exc.orig}") from exc
+                        raise BackupInvalidError(
+                            f"rows of table {name} do not fit: {exc.orig}"
+                        ) from exc
                     count += len(chunk)
             if not self._database.is_sqlite:
                 connection.execute(
