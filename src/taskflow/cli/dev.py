@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from types import FrameType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +15,7 @@ from taskflow.cli.connection import settings_here
 if TYPE_CHECKING:
     from taskflow.app import TaskFlow
     from taskflow.settings import Settings
+    from taskflow.worker.worker import Worker
 
 
 def dev(
@@ -58,13 +59,14 @@ def _run(settings: Settings) -> int:
     # Bound first: a port that is taken is the likeliest mistake, and the cheapest to find out.
     with listen(settings.host, settings.port) as listener:
         stopping = _Stopping(app)
-        app.start()
+        stopping.handle(stopping.leave)
         try:
+            app.start()
             _greet(app, address_of(listener))
             api = create_app(app.runtime, worker=app.worker)
             serve(api, settings, listener, on_signal=stopping.count)
-            stopping.handle_signals()
         finally:
+            stopping.handle(stopping.release)
             app.stop()
     return 1 if stopping.at_once else 0
 
@@ -84,29 +86,35 @@ class _Stopping:
     """The first signal stops in good order, the second lets go of everything that still runs."""
 
     def __init__(self, app: TaskFlow) -> None:
-        self._worker = app.worker
         self._app = app
+        self._worker: Worker | None = None
+        self._asked = False
         self.at_once = False
+
+    def handle(self, action: Callable[[], None]) -> None:
+        """What a signal does from now on; while the server runs, it handles them itself and calls `count`."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda _number, _frame: action())
 
     def count(self, signals: int) -> None:
         """Called in the signal handler."""
-        if signals == 1:
-            self._worker = self._app.worker
-            print(
-                "stopping: attempts that run may finish; a second signal gives them back",
-                file=sys.stderr,
-            )
-        elif not self.at_once:
+        if signals > 1:
+            self.release()
+            return
+        self._asked = True
+        self._worker = self._app.worker
+        print("stopping: what runs may finish; a second signal gives it back", file=sys.stderr)
+
+    def leave(self) -> None:
+        """Before the server handles signals."""
+        if self._asked:
+            self.release()
+        else:
+            raise SystemExit(0)
+
+    def release(self) -> None:
+        if not self.at_once:
             self.at_once = True
             if self._worker is not None:
                 # Not here: a signal handler must not wait for a lock that the interrupted code may hold.
                 threading.Thread(target=self._worker.release, name="taskflow-release").start()
-
-    def handle_signals(self) -> None:
-        """The server has ended, workers may still drain: from now on every signal is a second one."""
-
-        def again(_number: int, _frame: FrameType | None) -> None:
-            self.count(2)
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, again)

@@ -43,6 +43,18 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
+def show(renderable: Any) -> None:
+    """Print it; into a pipe without the blanks that fill up columns."""
+    there = console()
+    if sys.stdout.isatty():
+        there.print(renderable)
+        return
+    with there.capture() as captured:
+        there.print(renderable)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
 def note(text: str) -> None:
     """Something beside the answer: stderr, so that pipes get the answer alone."""
     print(text, file=sys.stderr)
@@ -59,7 +71,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
     if table.row_count:
-        console().print(table)
+        show(table)
     else:
         note(empty)
 
@@ -122,7 +134,7 @@ def print_task(task: Task) -> None:
         table.add_row("", _text(task.error.classification))
         if task.error.traceback:
             table.add_row("traceback", _text(task.error.traceback.rstrip()))
-    console().print(table)
+    show(table)
 
 
 def _note_of(task: Task) -> str:

@@ -121,9 +121,8 @@ def _show(finding: Finding) -> None:
 
     line = Text(f"{finding.health:<9}", style=_MARKS[finding.health])
     line.append(f"{finding.check}: {finding.message}", style="default")
-    console = output.console()
-    console.print(line)
+    output.show(line)
     if finding.advice:
-        console.print(Text(f"          → {finding.advice}"))
+        output.show(Text(f"          → {finding.advice}"))
     for example in finding.examples:
-        console.print(Text(f"            {example}", style="dim"))
+        output.show(Text(f"            {example}", style="dim"))

@@ -112,10 +112,8 @@ def submit(
                 output.print_json(handle.task())
             else:
                 print(handle.id)
-                if not calls.workers():
-                    output.note(
-                        "No worker has reported yet: the task waits until one starts (`taskflow dev`)."
-                    )
+                if not any(worker.status == "running" for worker in calls.workers()):
+                    output.note("No worker is running: the task waits for one (`taskflow dev`).")
             return
         if not json:
             output.note(f"waiting for task {handle.id}")
