@@ -33,8 +33,9 @@ class JSONRoute(APIRoute):
             return handle
 
         async def with_strict_body(request: Request) -> Response:
-            await _refuse_other_types(request)
-            return await handle(_StrictRequest(request.scope, request.receive))
+            strict = _StrictRequest(request.scope, request.receive)
+            await _refuse_other_types(strict)
+            return await handle(strict)
 
         return with_strict_body
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskflow.api.errors import REQUEST_ID, BodyError, problem_response, unexpected
@@ -90,6 +91,8 @@ class CatchErrors:
 
         try:
             await self._app(scope, receive, note_start)
+        except ClientDisconnect:
+            return  # in the middle of its own request: there is nobody to answer, and nothing to mend
         except Exception:  # the last frame of a request: it is logged, and answered
             log.exception("http.failed", code="internal_error")
             if started:

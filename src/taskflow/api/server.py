@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from taskflow.api.dependencies import Instance
-from taskflow.core.errors import ConfigurationError
+from taskflow.core.errors import TaskFlowError
 from taskflow.logs import get_logger
 from taskflow.settings import Settings
 
@@ -29,8 +29,14 @@ _GC_THRESHOLD = 20_000  # new objects between collections: about 100 requests in
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class CannotListenError(TaskFlowError):
+    """The address is taken, not this machine's, or not allowed."""
+
+    code = "cannot_listen"
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """The socket to serve on; port 0 takes any free one. Raises ConfigurationError in one clear sentence.
+    """The socket to serve on; port 0 takes any free one. Raises CannotListenError: one clear sentence.
 
     Apart from `serve`, so that a command can refuse before it opens anything else.
     """
@@ -40,16 +46,14 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as exc:
-        raise ConfigurationError(
-            f"cannot listen on {host}: {exc.strerror} (TASKFLOW_HOST)"
-        ) from exc
+        raise CannotListenError(f"cannot listen on {host}: {exc.strerror} (TASKFLOW_HOST)") from exc
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as exc:
         listener.close()
-        raise ConfigurationError(
+        raise CannotListenError(
             f"cannot listen on {host}:{port}: {exc.strerror}; choose another port (--port, TASKFLOW_PORT)"
         ) from exc
     listener.setblocking(False)
@@ -73,7 +77,7 @@ def serve(
 
     While it stops, `/health` answers 503 and held requests (`?wait=`) are answered at once. A second signal ends
     what still runs. ``on_signal`` is called in the signal handler, with 1 at the first signal, 2 at the second.
-    Signals are handled only in the main thread. Raises ConfigurationError when the address cannot be taken.
+    Signals are handled only in the main thread. Raises CannotListenError.
     """
     listener = listener or listen(settings.host, settings.port)
     _settle_memory()
