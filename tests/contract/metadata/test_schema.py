@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.migrate import HEAD, migrate
-from taskflow.core.errors import StoreVersionError
+from taskflow.core.errors import ConfigurationError, StoreVersionError
 from taskflow.testing.clock import FakeClock
 
 
@@ -35,7 +35,7 @@ def test_a_store_of_a_newer_program_is_refused_and_left_alone(database: Database
     migrate(database)
     with database.engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(StoreVersionError, match="9999.*newer TaskFlow"):
+    with pytest.raises(StoreVersionError, match=r"9999.*newer TaskFlow"):
         migrate(database)
     with database.read() as connection:
         assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "9999"
@@ -71,3 +71,24 @@ def test_many_processes_that_start_at_once_migrate_once(database_url: str, tmp_p
         process.stdin.flush()
     answers = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
     assert answers == [HEAD, HEAD, HEAD, "None"]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("mysql://u@localhost/db", "mysql is not supported"),
+        ("not a url", "not a database URL"),
+        ("sqlite://", "in-memory"),
+    ],
+)
+def test_an_impossible_database_url_is_refused_in_one_sentence(url: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        migrate(Database(url, clock=FakeClock()))
+
+
+def test_postgresql_without_its_driver_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("taskflow.adapters.metadata.database.find_spec", lambda _name: None)
+    with pytest.raises(ConfigurationError, match=r"taskflow\[aws\]"):
+        Database("postgresql://u@localhost/db", clock=FakeClock())

@@ -28,8 +28,8 @@ def test_a_task_due_now_is_pending_and_its_message_is_returned(harness: Metadata
 
 def test_everything_submitted_is_read_back(harness: MetadataHarness) -> None:
     key = harness.accepted(
-        name="label", tags=("b", "a", "a"), metadata='{"k":[1]}', request_id="r1", idempotency_key="i", request_hash="h",
-        max_retries=7, timeout_seconds=1.5, expires_in_seconds=60.0,
+        name="label", tags=("b", "a", "a"), metadata='{"k":[1]}', request_id="r1", idempotency_key="i",
+        request_hash="h", max_retries=7, timeout_seconds=1.5, expires_in_seconds=60.0,
     )  # fmt: skip
     task = harness.task(key)
     assert (task.name, task.tags, task.metadata, task.request_id) == (
@@ -103,7 +103,8 @@ def test_the_same_key_twice_in_one_call_makes_one_task(harness: MetadataHarness)
         harness.new(**same), harness.new(**same), harness.new(idempotency_key="k", request_hash="x")
     )
     first, second, third = result.answers
-    assert isinstance(first, Accepted) and isinstance(second, Accepted)
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Accepted)
     assert second == first._replace(replayed=True)
     assert isinstance(third, IdempotencyConflictError)
     assert harness.count("tasks") == 1

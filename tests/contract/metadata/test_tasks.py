@@ -12,7 +12,10 @@ from tests.contract.metadata.conftest import MetadataHarness, outcome
 S = TaskStatus
 
 
-def ids(harness: MetadataHarness, where: TaskFilter = TaskFilter(), **page: object) -> list[str]:
+EVERYTHING = TaskFilter()
+
+
+def ids(harness: MetadataHarness, where: TaskFilter = EVERYTHING, **page: object) -> list[str]:
     arguments = {"limit": 100, "before": None, **page}
     return [s.task.task_id for s in harness.tasks.list("default", where, **arguments)]  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import orjson
@@ -110,6 +111,10 @@ class Database:
         match self.url.get_backend_name():
             case "sqlite":
                 self.is_sqlite = True
+                if self.url.database in (None, "", ":memory:"):
+                    raise ConfigurationError(
+                        "TASKFLOW_DATABASE_URL: an in-memory SQLite store would lose accepted tasks; name a file"
+                    )
                 self.engine = sa.create_engine(
                     self.url,
                     connect_args={
@@ -123,6 +128,10 @@ class Database:
                 sa.event.listen(self.engine, "connect", self._configure_sqlite)
             case "postgresql":
                 self.is_sqlite = False
+                if find_spec("psycopg2") is None:
+                    raise ConfigurationError(
+                        "TASKFLOW_DATABASE_URL names PostgreSQL, whose driver is not installed: pip install 'taskflow[aws]'"
+                    )
                 self.engine = sa.create_engine(
                     self.url.set(drivername="postgresql+psycopg2"),
                     pool_size=pool_size,

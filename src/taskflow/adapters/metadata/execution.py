@@ -32,6 +32,8 @@ _CLOCK_SLACK_SECONDS = (
     0.001  # a message that is early by less is as good as due: hide it this long at least
 )
 _CANCELLED = TaskStatus.CANCELLED
+_SUSPECT_WAIT_SECONDS = 0.25
+_SUSPECT_SPREAD_SECONDS = 0.02  # so that many of them do not come back all at once
 _NOT_YET_DUE = CLAIMABLE - {TaskStatus.PENDING}
 _EVENT_OF = {
     TaskStatus.COMPLETED: EventType.COMPLETED,
@@ -45,6 +47,14 @@ _EVENT_OF = {
 def one_of(column: sa.ColumnElement[str], statuses: Iterable[TaskStatus]) -> sa.ColumnElement[bool]:
     """``column IN ('…')`` with the statuses in the text, so that partial indexes can be recognised."""
     return column.in_([sa.literal_column(f"'{status.value}'") for status in sorted(statuses)])
+
+
+class _TooManySuspectsError(Exception):
+    """Takes back a claim. ``keys``: those to be left out of the next one."""
+
+    def __init__(self, keys: Sequence[TaskKey]) -> None:
+        super().__init__()
+        self.keys = keys
 
 
 class SqlExecution:
@@ -77,11 +87,36 @@ class SqlExecution:
     # --- claim ----------------------------------------------------------------------------------
 
     def claim(
-        self, keys: Sequence[TaskKey], *, worker_id: str, lease_seconds: float
+        self,
+        keys: Sequence[TaskKey],
+        *,
+        worker_id: str,
+        lease_seconds: float,
+        most_suspects: int | None = None,
     ) -> ClaimResult:
         unique = list(dict.fromkeys(keys))
+        try:
+            return self._claim_these(unique, worker_id, lease_seconds, most_suspects)
+        except _TooManySuspectsError as found:
+            aside = found.keys
+        rest = [key for key in unique if key not in set(aside)]
+        result = self._claim_these(rest, worker_id, lease_seconds, None)
+        waits = (_SUSPECT_WAIT_SECONDS + i * _SUSPECT_SPREAD_SECONDS for i in range(len(aside)))
+        return result._replace(
+            unclaimed=[*result.unclaimed, *map(Unclaimed, aside, waits)],
+        )
+
+    def _claim_these(
+        self,
+        keys: Sequence[TaskKey],
+        worker_id: str,
+        lease_seconds: float,
+        most_suspects: int | None,
+    ) -> ClaimResult:
+        if not keys:
+            return ClaimResult([], [])
         # In one order, so that two workers with the same messages do not wait for each other's rows.
-        batch = batch_text(sorted(unique))
+        batch = batch_text(sorted(keys))
         token = self._new_token()
         unclaimed: list[Unclaimed] = []
         claimed: dict[TaskKey, ClaimedTask] = {}
@@ -98,10 +133,14 @@ class SqlExecution:
                 for row in tx.rows(self._claimed, batch=batch, token=token):
                     task = ClaimedTask._make((*row, token))
                     claimed[TaskKey(task.tenant_id, task.task_id)] = task
-            if len(claimed) < len(unique):
-                missing = [key for key in unique if key not in claimed]
+                if most_suspects is not None:
+                    suspects = [k for k in keys if k in claimed and claimed[k].crash_count]
+                    if len(suspects) > most_suspects:
+                        raise _TooManySuspectsError(suspects[most_suspects:])  # undoes it all
+            if len(claimed) < len(keys):
+                missing = [key for key in keys if key not in claimed]
                 unclaimed = self._explain(tx, missing)
-        return ClaimResult([claimed[key] for key in unique if key in claimed], unclaimed)
+        return ClaimResult([claimed[key] for key in keys if key in claimed], unclaimed)
 
     def _explain(self, tx: Transaction, keys: Sequence[TaskKey]) -> list[Unclaimed]:
         """Why nothing was started: early (come back then), or finished, owned, expired, unknown (forget it)."""

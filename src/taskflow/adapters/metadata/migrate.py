@@ -10,7 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata.database import Database
-from taskflow.core.errors import ConfigurationError, StoreReadOnlyError, StoreVersionError
+from taskflow.core.errors import StoreReadOnlyError, StoreVersionError
 
 HEAD = "0001"
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -70,11 +70,7 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
             yield
         return
-    file = database.url.database
-    if not file or file == ":memory:":
-        raise ConfigurationError(
-            "TASKFLOW_DATABASE_URL: an in-memory SQLite store would lose accepted tasks; name a file"
-        )
+    file = database.url.database or ""
     try:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         lock = Path(f"{file}.migrate").open("w")  # noqa: SIM115 - closed below
