@@ -130,7 +130,7 @@ class Database:
                 self.is_sqlite = False
                 if find_spec("psycopg2") is None:
                     raise ConfigurationError(
-                        "TASKFLOW_DATABASE_URL names PostgreSQL, whose driver is not installed: pip install 'taskflow[aws]'"
+                        "TASKFLOW_DATABASE_URL: PostgreSQL's driver is not installed: pip install 'taskflow[aws]'"
                     )
                 self.engine = sa.create_engine(
                     self.url.set(drivername="postgresql+psycopg2"),
