@@ -65,7 +65,9 @@ def test_an_error_without_words_is_still_recorded(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{1, 2}, object(), float("nan"), {1: "x"}, "\ud800", 2**70, b"bytes"], ids=repr
+    "value",
+    [{1, 2}, object(), float("nan"), {1: "x"}, "\ud800", 2**70, b"bytes"],
+    ids=["set", "object", "nan", "number-as-key", "surrogate", "beyond-64-bit", "bytes"],
 )
 def test_a_result_that_is_not_json_fails_the_attempt(engine: Engine, value: Any) -> None:
     engine.handler(lambda: value, name="odd")
