@@ -157,12 +157,18 @@ class ExecutionStore(Protocol):
     """What a worker needs: start, keep, finish."""
 
     def claim(
-        self, keys: Sequence[TaskKey], *, worker_id: str, lease_seconds: float
+        self,
+        keys: Sequence[TaskKey],
+        *,
+        worker_id: str,
+        lease_seconds: float,
+        most_suspects: int | None = None,
     ) -> ClaimResult:
         """Start the next attempt of every task that is claimable, due and not expired, in one statement.
 
         Each returned task carries a fresh lease token, valid for ``lease_seconds`` of database time. A task past its
-        ``expires_at`` becomes expired here. Repeated keys are claimed once.
+        ``expires_at`` is left to `expire`. Repeated keys are claimed once. Of tasks that were running when a worker
+        died only the first ``most_suspects`` (None: all) are claimed, the others are to come back shortly.
         """
         ...
 

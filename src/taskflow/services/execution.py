@@ -82,8 +82,11 @@ class Execution:
         self._max_crashes = max_crashes
         self._default_policy = default_policy
 
-    def start(self, deliveries: Sequence[Delivery]) -> list[Attempt]:
-        """Claim what was delivered. What cannot start is forgotten or hidden until it is due.
+    def start(
+        self, deliveries: Sequence[Delivery], *, most_suspects: int | None = None
+    ) -> list[Attempt]:
+        """Claim what was delivered. What cannot start is forgotten or hidden until it is due; so are for a moment all
+        but ``most_suspects`` of the tasks that were running when a worker died.
 
         Raises StoreUnavailableError; the messages come back after their visibility timeout, or nack them.
         """
@@ -91,7 +94,10 @@ class Execution:
             TaskKey(delivery.tenant_id, delivery.task_id): delivery for delivery in deliveries
         }
         result = self._store.claim(
-            list(by_key), worker_id=self.worker_id, lease_seconds=self._lease_seconds
+            list(by_key),
+            worker_id=self.worker_id,
+            lease_seconds=self._lease_seconds,
+            most_suspects=most_suspects,
         )
         if len(result.tasks) < len(deliveries):
             self._put_back(deliveries, by_key, result.unclaimed)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from taskflow.core.errors import StoreUnavailableError
 from taskflow.logs import get_logger
 from taskflow.ports.queue import Delivery, TaskQueue
-from taskflow.services.execution import Execution
+from taskflow.services.execution import Attempt, Execution
 from taskflow.worker.admission import Admission, Grant
 from taskflow.worker.backoff import Backoff
 from taskflow.worker.claim_ahead import HORIZON_SECONDS
@@ -85,9 +85,7 @@ class Claimer:
         grants: dict[str, Grant] = {}
         chosen = self._choose(deliveries, grants)
         try:
-            attempts = (
-                self._execution.start(chosen) if chosen and not self._pool.is_draining else []
-            )
+            attempts = self._start(chosen) if chosen and not self._pool.is_draining else []
         except BaseException:
             self._queue.nack([delivery.receipt for delivery in chosen])
             self._release(grants)
@@ -99,6 +97,11 @@ class Claimer:
             runs = [Run(attempt, now, grants.pop(attempt.receipt, None)) for attempt in attempts]
             self._pool.add(runs, ahead=len(runs) > self._pool.free_slots()[0])
         self._release(grants)
+
+    def _start(self, deliveries: Sequence[Delivery]) -> list[Attempt]:
+        """Tasks that were running when a worker died are run one at a time: if one of them kills this process, too,
+        the others are not blamed for it again, and never dead-lettered in its place."""
+        return self._execution.start(deliveries, most_suspects=0 if self._pool.has_suspect() else 1)
 
     def _choose(self, deliveries: Sequence[Delivery], grants: dict[str, Grant]) -> list[Delivery]:
         """Those that may run here and will start soon; the others go back to the queue. Fills in ``grants``."""

@@ -106,6 +106,10 @@ class Pool:
         count = len(self.slots)
         return count - busy - len(self.waiting), count - kept
 
+    def has_suspect(self) -> bool:
+        """Whether one of the attempts here is of a task that was running when a worker died."""
+        return any(run.attempt.task.crash_count for run in list(self.leased))
+
     def wait_for_room(self) -> None:
         """Until `room` may have become positive, or `wake_claimer`."""
         with self._changed:

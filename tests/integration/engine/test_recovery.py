@@ -129,3 +129,34 @@ def test_a_task_that_crashes_its_workers_is_dead_lettered(make: Make) -> None:
     assert (task.status, task.crash_count, task.failure_count) == (TaskStatus.FAILED, 3, 0)
     assert task.error is not None
     assert task.error.classification == "crashed"
+
+
+def test_tasks_that_ran_when_a_worker_died_are_claimed_one_at_a_time(
+    make: Make, clock: FakeClock
+) -> None:
+    """Whichever of them kills its next worker is then known, and the others are not blamed with it."""
+    gone, other = make(), make()
+    report(gone)
+    suspects = submit(gone, 3)
+    start(gone, 3)
+    die(gone)
+    other.recovery.run_once()
+    unsuspected = submit(other, 2)
+
+    def claim(most_suspects: int) -> list[str]:
+        deliveries = other.queue.dequeue(max_messages=10, timeout_seconds=0)
+        started = other.execution.start(deliveries, most_suspects=most_suspects)
+        return [attempt.task.task_id for attempt in started]
+
+    assert claim(1) == [suspects[0], *unsuspected]
+    assert claim(1) == [], "the others wait for a moment"
+    clock.advance(1)
+    assert claim(0) == []
+    clock.advance(1)
+    assert claim(1) == [suspects[1]]
+    clock.advance(1)
+    assert claim(1) == [suspects[2]]
+    history = other.tasks.history(TENANT, suspects[2])
+    assert [event.type.removeprefix("task.") for event in history] == [
+        "submitted", "started", "recovered", "started",
+    ]  # fmt: skip
