@@ -98,7 +98,7 @@ def serve(
 
 def _settle_memory() -> None:
     """Python's collector is set up for scripts. What is loaded by now stays for good, and 32 requests that wait for one
-    commit look like garbage to it: full collections of 100 ms each took a third of the throughput (docs/decisions/http-server.md)."""
+    commit look like garbage to it: full collections of 95 ms each (docs/decisions/http-server.md)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
