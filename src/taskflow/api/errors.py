@@ -45,6 +45,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "store_corrupt": (500, "The store is damaged"),
     "internal_error": (500, "Unexpected error"),
     "store_unavailable": (503, "The store does not answer"),
+    "commit_unknown": (503, "The store went away while it was writing"),
     "store_read_only": (503, "The store cannot be written"),
     "store_full": (503, "The store's disk is full"),
     "not_ready": (503, "Not ready"),

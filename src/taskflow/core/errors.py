@@ -143,7 +143,7 @@ class StoreUnavailableError(TaskFlowError):
 class CommitUnknownError(StoreUnavailableError):
     """The connection to the store broke during the commit: all of it was written, or nothing."""
 
-    # The code of its base: whoever waits for an answer can do no other than ask again.
+    code = "commit_unknown"
 
 
 class StoreReadOnlyError(StoreUnavailableError):
