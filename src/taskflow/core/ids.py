@@ -63,3 +63,9 @@ def _part_from_parent(ids: UUID7 | None) -> None:
 def is_uuid(text: str) -> bool:
     """Whether ``text`` is a lower-case hyphenated UUID, the only spelling the API hands out and accepts."""
     return _UUID.fullmatch(text) is not None
+
+
+def first_id(milliseconds: int) -> str:
+    """No UUIDv7 of this Unix millisecond, or of a later one, sorts before it: the start of a range of ids."""
+    digits = f"{min(max(milliseconds, 0), 2**48 - 1):012x}"
+    return f"{digits[:8]}-{digits[8:]}-0000-0000-000000000000"

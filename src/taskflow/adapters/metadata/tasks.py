@@ -80,19 +80,23 @@ class SqlTasks(SqlControl):
         self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None
     ) -> builtins.list[StoredTask]:
         t = schema.tasks
-        statement = self._view.where(t.c.tenant_id == tenant_id, *_conditions(where))
+        ids = sa.select(t.c.id).where(t.c.tenant_id == tenant_id, *_conditions(where))
         if before is not None:
-            statement = statement.where(t.c.id < before)
+            ids = ids.where(t.c.id < before)
         if where.tag is not None:
             tags = schema.task_tags
-            statement = statement.join(
+            ids = ids.join(
                 tags, sa.and_(tags.c.tenant_id == t.c.tenant_id, tags.c.task_id == t.c.id)
             ).where(tags.c.tag == where.tag)
+        # First the ids alone, which may have to be sorted, then the whole of a few tasks.
+        page = ids.order_by(t.c.id.desc()).limit(limit).subquery("page")
+        statement = (
+            self._view.where(t.c.tenant_id == tenant_id)
+            .join(page, page.c.id == t.c.id)
+            .order_by(t.c.id.desc())
+        )
         with self._database.read() as connection:
-            return [
-                stored_task(row)
-                for row in connection.execute(statement.order_by(t.c.id.desc()).limit(limit))
-            ]
+            return [stored_task(row) for row in connection.execute(statement)]
 
     def dead_letter_keys(
         self, tenant_id: str, where: TaskFilter, *, task_ids: Sequence[str] | None, limit: int
