@@ -12,13 +12,14 @@ from taskflow.core.errors import ServerUnavailableError, TaskFailedError, TaskFl
 
 
 def _classes() -> dict[str, type[TaskFlowError]]:
-    """Every error class by its code. TaskFailedError is made by `TaskHandle.result` alone, never sent."""
+    """Every error class by the code it introduces. TaskFailedError is made by `TaskHandle.result` alone, never sent."""
     return {
         kind.code: kind
         for kind in vars(errors).values()
         if isinstance(kind, type)
         and issubclass(kind, TaskFlowError)
         and kind is not TaskFailedError
+        and "code" in vars(kind)
     }
 
 

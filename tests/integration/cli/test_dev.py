@@ -156,7 +156,7 @@ def test_a_port_that_is_taken_is_one_clear_sentence(directory: Path) -> None:
             timeout=PATIENCE_SECONDS,
         )
 
-    assert answer.returncode == 2
+    assert answer.returncode == 1
     assert answer.stderr.count("\n") == 1
     assert f"cannot listen on 127.0.0.1:{port}" in answer.stderr
 
