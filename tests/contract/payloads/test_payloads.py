@@ -162,18 +162,18 @@ def test_readers_see_the_old_object_or_the_new_one_while_many_write(store: Paylo
     versions = [bytes([n]) * (50_000 + n) for n in range(4)]
     store.put({KEY: versions[0]})
     start = threading.Barrier(8)
-    writing = threading.Semaphore(0)
+    finished: list[bytes] = []
 
     def write(data: bytes) -> None:
         start.wait()
         for _ in range(25):
             store.put({KEY: data})
-        writing.release()
+        finished.append(data)
 
     def read() -> int:
         start.wait()
         seen = 0
-        while writing._value < len(versions):
+        while len(finished) < len(versions):
             assert store.get([KEY])[KEY] in versions
             seen += 1
         return seen
