@@ -17,9 +17,9 @@ def watch_claims(engine: Engine) -> list[int]:
     sizes: list[int] = []
     start = engine.runtime.execution.start
 
-    def watched(deliveries: Any) -> Any:
+    def watched(deliveries: Any, **options: Any) -> Any:
         sizes.append(len(deliveries))
-        return start(deliveries)
+        return start(deliveries, **options)
 
     engine.runtime.execution.start = watched  # type: ignore[method-assign]
     return sizes

@@ -179,10 +179,10 @@ def test_outcomes_wait_for_a_store_that_is_away(engine: Engine) -> None:
 def test_claims_wait_for_a_store_that_is_away(engine: Engine) -> None:
     start, refused = engine.runtime.execution.start, threading.Semaphore(3)
 
-    def unreliable(deliveries: Any) -> Any:
+    def unreliable(deliveries: Any, **options: Any) -> Any:
         if refused.acquire(blocking=False):
             raise StoreUnavailableError("locked by somebody else")
-        return start(deliveries)
+        return start(deliveries, **options)
 
     engine.runtime.execution.start = unreliable  # type: ignore[method-assign]
     assert engine.works()
