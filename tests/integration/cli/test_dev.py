@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -192,3 +197,52 @@ def test_what_was_accepted_survives_a_kill(dev: Dev, directory: Path) -> None:
                 assert client.handle(handle.id).result(PATIENCE_SECONDS) == n
     finally:
         again.kill()
+
+
+def test_people_at_a_terminal_see_a_progress_bar_and_colours(dev: Dev, directory: Path) -> None:
+    cli, marker = Cli(directory, dev.url), directory / "marker"
+    task_id = cli.ok("submit", "hold", f"marker={marker}").strip()
+
+    with at_a_terminal("watch", task_id, "--url", dev.url) as screen:
+        seen = screen.until("waiting")  # the handler's message beside the bar
+        marker.touch()
+        seen += screen.until("completed")
+    assert "hold running" in seen
+    assert "━" in seen
+
+    with at_a_terminal("list", "--url", dev.url) as screen:
+        assert "\x1b[32mcompleted" in screen.until("completed")
+
+
+@dataclass
+class Screen:
+    """What a command writes to its terminal."""
+
+    descriptor: int
+
+    def until(self, text: str) -> str:
+        seen = b""
+        while text.encode() not in seen:
+            ready, _, _ = select.select([self.descriptor], [], [], PATIENCE_SECONDS)
+            assert ready, seen
+            seen += os.read(self.descriptor, 4_096)
+        return seen.decode(errors="replace")
+
+
+@contextmanager
+def at_a_terminal(*command: str) -> Iterator[Screen]:
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "taskflow", *command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "160"},
+    ) as process:
+        os.close(theirs)
+        try:
+            yield Screen(ours)
+            assert process.wait(PATIENCE_SECONDS) == 0
+        finally:
+            process.kill()
+            os.close(ours)
