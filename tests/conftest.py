@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from taskflow.settings import Settings
 from tests.support import postgres
+
+# How long an example takes says more about the machine's other work than about our code.
+hypothesis.settings.register_profile("taskflow", deadline=None)
+hypothesis.settings.load_profile("taskflow")
 
 _RUN_IS_OURS = pytest.StashKey[bool]()
 
