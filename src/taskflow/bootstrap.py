@@ -231,7 +231,11 @@ def _wire(
             default_policy=policy,
         ),
         retention=Retention(
-            stores.tasks, payloads, now_us=database.now, keep_days=settings.retention_days
+            stores.tasks,
+            payloads,
+            insights=stores.insights,
+            now_us=database.now,
+            keep_days=settings.retention_days,
         ),
         insights=Insights(stores.insights, workers=stores.workers, queue=queue, counters=counters),
         database=database,

@@ -52,7 +52,7 @@ class SubmissionStore(Protocol):
         """Store all that can be, in one transaction, and return the messages to send now.
 
         Refused one by one: IdempotencyConflictError, QueueFullError once ``max_waiting`` tasks (0: no limit) are not
-        running and not final, TaskNotFoundError for an unknown dependency. Tasks may depend on others of the same
+        running and not final, UnknownDependencyError. Tasks may depend on others of the same
         call. A dependency that has already failed fails the new task at once. With ``outbox`` every message gets an
         outbox row; without, only those due later than ``max_queue_delay_seconds`` do (and are not returned).
         """
@@ -369,6 +369,10 @@ class InsightStore(Protocol):
 
     def counts(self, tenant_id: str | None) -> TaskCounts:
         """Of one tenant, or of all."""
+        ...
+
+    def fold(self, *, ended_before: int) -> int:
+        """Keep of what ended before then the totals only, no longer by the hour; how many rows went in."""
         ...
 
 

@@ -94,10 +94,9 @@ class Insights:
         workers = GaugeMetricFamily(
             "taskflow_workers", "Worker processes by status", labels=["status"]
         )
+        known = self._workers.list()
         for status in ("running", "draining", "stopped"):
-            workers.add_metric(
-                [status], sum(worker.status == status for worker in self._workers.list())
-            )
+            workers.add_metric([status], sum(worker.status == status for worker in known))
         return [tasks, oldest, depth, workers]
 
     def describe(self) -> list[GaugeMetricFamily]:

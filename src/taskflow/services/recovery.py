@@ -22,6 +22,9 @@ from taskflow.services.counters import Counters
 log = logs.get_logger(__name__)
 
 _BATCH = 500
+_SILENT_US = (
+    3_600 * 1_000_000
+)  # a worker reports every few seconds; where nobody knows who is dead, this says so
 _MOST_LOST = 10_000  # seen at once; more than workers hold, unless very many die together
 
 
@@ -77,7 +80,8 @@ class Recovery:
     def run_once(self) -> int:
         """Returns how many tasks were taken over. Writes nothing when there is nothing to do."""
         self._expire()
-        dead = self._liveness.dead([worker.worker_id for worker in self._workers.list()])
+        workers = self._workers.list()
+        dead = self._liveness.dead([worker.worker_id for worker in workers])
         lost = self._store.lost(dead_workers=dead, limit=_MOST_LOST)
         confirmed = self._confirmed(lost, set(dead))
         recovered = 0
@@ -93,6 +97,8 @@ class Recovery:
             self._rebuild()
             self._workers.forget(dead)
             self._liveness.forget(dead)
+        silent_since = self._clock.now_us() - _SILENT_US
+        self._workers.forget([w.worker_id for w in workers if w.seen_at < silent_since])
         return recovered
 
     def _expire(self) -> None:

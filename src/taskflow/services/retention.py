@@ -1,26 +1,36 @@
-"""Deletes what has been final for longer than it is to be kept."""
+"""Deletes what has been final for longer than it is to be kept, and keeps the statistics small."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from taskflow import logs
-from taskflow.ports.metadata import TaskStore
+from taskflow.ports.metadata import InsightStore, TaskStore
 from taskflow.services.payloads import Payloads
 
 log = logs.get_logger(__name__)
 
 _BATCH = 500  # small transactions: retention must never hold up the work
 _DAY_US = 86_400 * 1_000_000
+_HOUR_US = 3_600 * 1_000_000
+_TALLIES_BY_HOUR_US = 7 * _DAY_US  # beyond that statistics need totals only
 
 
 class Retention:
     """Safe to run in any number of processes at once."""
 
     def __init__(
-        self, store: TaskStore, payloads: Payloads, *, now_us: Callable[[], int], keep_days: float
+        self,
+        store: TaskStore,
+        payloads: Payloads,
+        *,
+        insights: InsightStore,
+        now_us: Callable[[], int],
+        keep_days: float,
     ) -> None:
         self._store = store
+        self._insights = insights
+        self._folded_hour = 0
         self._payloads = payloads
         self._now_us = now_us
         self._keep_days = keep_days
@@ -31,9 +41,13 @@ class Retention:
         Rows go before their payloads: after a crash between the two, `taskflow doctor` finds payloads without a row,
         never a row without its payload.
         """
+        now = self._now_us()
+        if now // _HOUR_US != self._folded_hour:
+            self._folded_hour = now // _HOUR_US
+            self._insights.fold(ended_before=now - _TALLIES_BY_HOUR_US)
         if not self._keep_days:
             return 0
-        before = self._now_us() - int(self._keep_days * _DAY_US)
+        before = now - int(self._keep_days * _DAY_US)
         total = 0
         while True:
             count, keys = self._store.purge(finished_before=before, limit=_BATCH)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.batch import INTEGER, TEXT, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.journal import add_tallies
 from taskflow.core.task import CLAIMABLE, TaskPriority, TaskStatus
 from taskflow.ports.metadata import TaskCounts
 
@@ -17,6 +21,22 @@ _DAY_HOURS = 24
 class SqlInsights:
     def __init__(self, database: Database) -> None:
         self._database = database
+        n = schema.tallies
+        by_hour = n.c.hour > sa.literal_column("0")  # else the totals of all that is older
+        old = sa.select(n).where(n.c.hour < sa.bindparam("hour", type_=INTEGER))
+        self._any_old = database.prepare_rows(old.where(by_hour).limit(1))
+        old = old.order_by(*n.primary_key)
+        self._old = database.prepare_rows(old if database.is_sqlite else old.with_for_update())
+        columns = {
+            "tenant_id": TEXT, "hour": INTEGER, "task": TEXT, "status": TEXT, "shard": INTEGER,
+        }  # fmt: skip
+        batch = batch_table(database, columns)
+        self._forget = database.prepare(
+            n.delete().where(
+                sa.tuple_(*n.primary_key.columns).in_(sa.select(*(batch.c[c] for c in columns)))
+            )
+        )
+        self._add = database.prepare(add_tallies(database))
 
     def counts(self, tenant_id: str | None) -> TaskCounts:
         t, n = schema.tasks, schema.tallies
@@ -58,3 +78,24 @@ class SqlInsights:
             None if oldest is None else (now - oldest) / _MICROSECONDS,
             recent_ms / recent if recent else None,
         )
+
+    def fold(self, *, ended_before: int) -> int:
+        hour = ended_before // _HOUR_US
+        if not self._database.read_rows(self._any_old, hour=hour):
+            return 0
+        counts: Counter[tuple[str, str, str]] = Counter()
+        durations: Counter[tuple[str, str, str]] = Counter()
+        with self._database.write() as tx:
+            rows = tx.rows(self._old, hour=hour)
+            for tenant_id, _, task, status, _, count, duration_ms in rows:
+                counts[tenant_id, task, status] += count
+                durations[tenant_id, task, status] += duration_ms
+            tx.run(self._forget, batch=batch_text([row[:5] for row in rows]))
+            totals = [
+                (tenant_id, 0, task, status, 0, count, durations[tenant_id, task, status])
+                for (tenant_id, task, status), count in sorted(counts.items())
+                if count
+            ]
+            if totals:
+                tx.run(self._add, batch=batch_text(totals))
+        return len(rows)

@@ -130,13 +130,7 @@ class Journal:
             )
             .where(table.c.result_key.is_not(None))
         )
-        tallies = {
-            "tenant_id": TEXT, "hour": INTEGER, "task": TEXT, "status": TEXT, "shard": INTEGER,
-            "count": INTEGER, "duration_ms": NUMBER,
-        }  # fmt: skip
-        self._add_tallies = database.prepare(
-            _upsert(database, schema.tallies, tallies, key=5, add=True)
-        )
+        self._add_tallies = database.prepare(add_tallies(database))
 
     def events(self, tx: Transaction, events: Sequence[NewEvent]) -> None:
         if events:
@@ -201,6 +195,15 @@ class Journal:
         if rows:
             tx.run(self._insert_outbox, batch=batch_text(rows))
         return to_send
+
+
+def add_tallies(database: Database) -> sa.sql.dml.Insert:
+    """A batch of rows of the table, added to those that are there."""
+    columns = {
+        "tenant_id": TEXT, "hour": INTEGER, "task": TEXT, "status": TEXT, "shard": INTEGER,
+        "count": INTEGER, "duration_ms": NUMBER,
+    }  # fmt: skip
+    return _upsert(database, schema.tallies, columns, key=5, add=True)
 
 
 def _upsert(
