@@ -18,7 +18,7 @@ from taskflow.core.errors import (
     QueueFullError,
     StoreUnavailableError,
     TaskFlowError,
-    TaskNotFoundError,
+    UnknownDependencyError,
     UnknownTaskError,
 )
 from taskflow.core.retry import RetryPolicy
@@ -129,8 +129,8 @@ def test_each_submission_of_a_batch_gets_its_own_answer_in_order(engine: Engine)
         InvalidArgumentsError,
         Accepted,
         IdempotencyConflictError,
-        TaskNotFoundError,
-        TaskNotFoundError,
+        UnknownDependencyError,
+        UnknownDependencyError,
         InvalidRequestError,
         PayloadTooLargeError,
         PayloadTooLargeError,
@@ -184,7 +184,7 @@ def test_a_refused_or_replayed_submission_leaves_no_payload_file(engines: Engine
         IdempotencyConflictError,
         QueueFullError,
         InvalidRequestError,
-        TaskNotFoundError,
+        UnknownDependencyError,
     ]
     assert engine.payload_files() == kept == [f"default/input/{first}"]
 
@@ -322,7 +322,7 @@ def test_impossible_options_are_refused_by_name(engine: Engine, options: dict[st
     task = engine.handler(noop)
     with pytest.raises(TaskFlowError) as refused:
         engine.submit(task, **options)
-    assert isinstance(refused.value, InvalidRequestError | TaskNotFoundError)
+    assert isinstance(refused.value, InvalidRequestError | UnknownDependencyError)
     [name] = options
     assert name in refused.value.detail
     assert engine.count("tasks") == 0
