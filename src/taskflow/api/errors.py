@@ -36,6 +36,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "invalid_request": (422, "The request is not valid"),
     "invalid_cursor": (422, "The page cursor is not valid"),
     "unknown_task": (422, "No handler is registered under this name"),
+    "unknown_dependency": (422, "It depends on a task that does not exist"),
     "invalid_arguments": (422, "The arguments do not fit the task"),
     "idempotency_conflict": (422, "The idempotency key was used for another request"),
     "queue_full": (429, "Too many tasks are waiting"),

@@ -48,6 +48,12 @@ class UnknownTaskError(InvalidRequestError):
     code = "unknown_task"
 
 
+class UnknownDependencyError(InvalidRequestError):
+    """`depends_on` names a task that does not exist, or belongs to another tenant."""
+
+    code = "unknown_dependency"
+
+
 class InvalidArgumentsError(InvalidRequestError):
     """The arguments do not fit the handler's signature. ``fields`` names each one that is wrong."""
 

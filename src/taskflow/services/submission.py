@@ -15,7 +15,7 @@ from taskflow.core.errors import (
     InvalidJSONError,
     InvalidRequestError,
     TaskFlowError,
-    TaskNotFoundError,
+    UnknownDependencyError,
 )
 from taskflow.core.ids import is_uuid
 from taskflow.core.registry import Registry
@@ -144,7 +144,7 @@ class Submissions:
         options, declared = submission.options, handler.declared
         for parent in options.depends_on:
             if not is_uuid(parent):
-                raise TaskNotFoundError(
+                raise UnknownDependencyError(
                     f"depends_on: there is no task {parent!r}",
                     fields=[{"field": "depends_on", "message": f"no task {parent!r}"}],
                 )

@@ -147,9 +147,13 @@ class Tasks:
             left = float("inf") if timeout_seconds is None else timeout_seconds
             while not self._store.final([key]).get(key, True) and left > 0:
                 pause = min(_POLL_SECONDS, left)
-                if ended.wait(pause):
-                    break
-                left -= pause
+                if not ended.wait(pause):
+                    left -= pause
+                    continue
+                task = self.get(tenant_id, task_id)
+                if task.status.is_final:
+                    return task
+                ended.clear()  # retried by hand in that instant: its next end is one of those looked for
             return self.get(tenant_id, task_id)
         finally:
             unsubscribe()
@@ -175,7 +179,10 @@ class Tasks:
                     await asyncio.wait_for(ended.wait(), min(_POLL_SECONDS, left))
                 except TimeoutError:
                     continue
-                break
+                task = await asyncio.to_thread(self.get, tenant_id, task_id)
+                if task.status.is_final:
+                    return task
+                ended.clear()
             return await asyncio.to_thread(self.get, tenant_id, task_id)
         finally:
             unsubscribe()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from taskflow.core.errors import IdempotencyConflictError, QueueFullError, TaskNotFoundError
+from taskflow.core.errors import IdempotencyConflictError, QueueFullError, UnknownDependencyError
 from taskflow.core.submission import Accepted
 from taskflow.core.task import TaskStatus
 from tests.contract.metadata.conftest import MetadataHarness
@@ -183,7 +183,7 @@ def test_a_refused_submission_does_not_take_its_key(harness: MetadataHarness) ->
 def test_an_unknown_dependency_refuses_only_its_own_task(harness: MetadataHarness) -> None:
     missing = harness.new_id()
     result = harness.insert(harness.new(depends_on=(missing,)), harness.new())
-    assert isinstance(result.answers[0], TaskNotFoundError)
+    assert isinstance(result.answers[0], UnknownDependencyError)
     assert isinstance(result.answers[1], Accepted)
     assert harness.count("tasks") == 1
 
@@ -191,7 +191,7 @@ def test_an_unknown_dependency_refuses_only_its_own_task(harness: MetadataHarnes
 def test_another_tenants_task_is_an_unknown_dependency(harness: MetadataHarness) -> None:
     foreign = harness.accepted(tenant_id="other")
     [answer] = harness.insert(harness.new(depends_on=(foreign.task_id,))).answers
-    assert isinstance(answer, TaskNotFoundError)
+    assert isinstance(answer, UnknownDependencyError)
 
 
 def test_a_dependency_that_has_completed_blocks_nothing(harness: MetadataHarness) -> None:

@@ -163,7 +163,7 @@ async def test_an_unknown_dependency_is_a_wrong_field_not_a_missing_page(
     unknown = "0199a3c1-5e2f-7a41-9c1d-0f6f6b8f2c11"
     answer = await client.post("/api/v1/tasks", json={"task": "echo", "depends_on": [unknown]})
 
-    body = problem(answer, 422, "invalid_request")
+    body = problem(answer, 422, "unknown_dependency")
     assert fields(body) == ["depends_on"]
     assert unknown in body["detail"]
 

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from taskflow.bootstrap import Runtime
-from taskflow.core.errors import IdempotencyConflictError, InvalidTransitionError, TaskNotFoundError
+from taskflow.core.errors import (
+    IdempotencyConflictError,
+    InvalidTransitionError,
+    UnknownDependencyError,
+)
 from taskflow.core.events import EventType
 from taskflow.core.retry import Retry
 from taskflow.core.submission import Accepted, Submission, SubmitOptions
@@ -161,7 +165,7 @@ class EngineMachine(RuleBasedStateMachine):
                 assert isinstance(answer, IdempotencyConflictError)
             return
         if any(parent.tenant != tenant for parent in on):
-            assert isinstance(answer, TaskNotFoundError)
+            assert isinstance(answer, UnknownDependencyError)
             return
         assert isinstance(answer, Accepted), answer
         task = self.model.submitted(

@@ -19,6 +19,7 @@ from taskflow.core.errors import (
     TaskFailedError,
     TaskFlowError,
     TaskNotFoundError,
+    UnknownDependencyError,
     UnknownTaskError,
 )
 from taskflow.core.registry import Registry
@@ -190,7 +191,7 @@ def test_the_history_tells_every_attempt(calls: TaskCalls) -> None:
         (Submission("anything", (object(),)), InvalidArgumentsError, "object"),
         (
             Submission("add", (1,), {}, SubmitOptions(depends_on=(UNKNOWN_ID,))),
-            (TaskNotFoundError, InvalidRequestError),  # over HTTP 404 would speak of the path
+            UnknownDependencyError,
             UNKNOWN_ID,
         ),
     ],

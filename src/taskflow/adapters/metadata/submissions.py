@@ -24,7 +24,7 @@ from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
 from taskflow.core.errors import (
     QueueFullError,
     TaskFlowError,
-    TaskNotFoundError,
+    UnknownDependencyError,
 )
 from taskflow.core.events import EventType
 from taskflow.core.jsontext import dumps
@@ -278,7 +278,7 @@ _UNSUCCESSFUL = frozenset(
 
 def _row(
     task: NewTask, now: int, states: Mapping[tuple[str, str], str]
-) -> _Row | TaskNotFoundError:
+) -> _Row | UnknownDependencyError:
     """``states``: of all tasks that it may depend on."""
     run_at = task.run_at
     if run_at is None:
@@ -290,7 +290,7 @@ def _row(
     if task.depends_on:
         parents = {parent: states.get((task.tenant_id, parent)) for parent in task.depends_on}
         if missing := [parent for parent, state in parents.items() if state is None]:
-            return TaskNotFoundError(
+            return UnknownDependencyError(
                 f"depends_on: there is no task {missing[0]}",
                 fields=[{"field": "depends_on", "message": f"no task {p}"} for p in missing],
             )

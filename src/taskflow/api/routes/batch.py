@@ -14,7 +14,6 @@ from taskflow.api.dependencies import RuntimeParts, Tenant, request_id_of
 from taskflow.api.errors import problem_of
 from taskflow.api.openapi import with_body
 from taskflow.api.routes import PREFIX
-from taskflow.api.routes.tasks import refusal
 from taskflow.api.schemas import SubmitBatch, SubmitTask
 from taskflow.api.views import BatchAnswer, accepted, json_response
 from taskflow.core.errors import InvalidRequestError, TaskFlowError
@@ -59,5 +58,5 @@ def _submission(item: SubmitTask) -> Submission | TaskFlowError:
 
 def _item(task: str, answer: Accepted | TaskFlowError) -> dict[str, Any]:
     if isinstance(answer, TaskFlowError):
-        return problem_of(refusal(answer))
+        return problem_of(answer)
     return accepted(task, answer)

@@ -27,7 +27,7 @@ from taskflow.api.openapi import problems, with_body
 from taskflow.api.routes import PREFIX
 from taskflow.api.schemas import HistoryQuery, SubmitTask, TaskQuery
 from taskflow.api.views import AcceptedTask, Page, accepted, json_response, page_response
-from taskflow.core.errors import InvalidRequestError, TaskFlowError, TaskNotFoundError
+from taskflow.core.errors import TaskFlowError
 from taskflow.core.events import Event
 from taskflow.core.task import Task
 from taskflow.logs import bind_contextvars
@@ -85,7 +85,7 @@ async def submit_task(
     else:
         [answer] = await submissions.submit_async(tenant, (submission,), request_id=request_id)
     if isinstance(answer, TaskFlowError):
-        raise refusal(answer)
+        raise answer
     bind_contextvars(task_id=answer.task_id)
     headers = {"Location": f"{PREFIX}/tasks/{answer.task_id}"}
     if answer.replayed:
@@ -153,13 +153,6 @@ def cancel_task(task_id: TaskId, runtime: RuntimeParts, tenant: Tenant) -> Respo
 def retry_task(task_id: TaskId, runtime: RuntimeParts, tenant: Tenant) -> Response:
     """Run a final task anew, with all its retries."""
     return json_response(runtime.tasks.retry(tenant, task_id).model_dump_json())
-
-
-def refusal(error: TaskFlowError) -> TaskFlowError:
-    """Of a submission: a task it depends on and that does not exist is a wrong field, not a wrong address."""
-    if isinstance(error, TaskNotFoundError):
-        return InvalidRequestError(error.detail, fields=error.fields)
-    return error
 
 
 async def _wait(instance: Instance, tenant: str, task_id: str, seconds: float) -> Task:
