@@ -1,0 +1,146 @@
+"""The same services on PostgreSQL, where they differ: several writers, a clock of its own, connections that break."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.core.errors import CommitUnknownError, StoreUnavailableError
+from taskflow.core.retry import Retry
+from taskflow.core.submission import Accepted
+from taskflow.core.task import DEFAULT_TENANT
+from tests.integration.services.conftest import Engine, Engines, noop
+
+
+@pytest.fixture
+def engines(tmp_path: Path, postgres_database: str) -> Iterator[Callable[..., Engine]]:
+    made = Engines(tmp_path / "home")
+    yield lambda **settings: made(database_url=postgres_database, **settings)
+    for engine in made.made:
+        engine.runtime.close()
+
+
+@pytest.fixture
+def engine(engines: Callable[..., Engine]) -> Engine:
+    return engines()
+
+
+def break_connection(tx: Transaction, database: Database) -> None:
+    """As a failover does, in the middle of a transaction."""
+    tx._cursor.execute("SELECT pg_backend_pid()")
+    [pid] = tx._cursor.fetchone()
+    with database.engine.connect() as other:
+        other.execute(sa.text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+
+
+def test_a_task_goes_all_the_way(engine: Engine) -> None:
+    task = engine.handler(noop)
+    parent = engine.submit(task, {"ü": ["😀", 2**63 - 1, 1.5, None]}, tags=["a"], metadata={"k": 1})
+    child = engine.submit(task, depends_on=[parent])
+    engine.fail(engine.start_one(), Retry(delay=0))
+    assert engine.work() == 2
+    stored = engine.get(parent)
+    assert (stored.status, stored.attempt) == ("completed", 2)
+    assert stored.result == {"ü": ["😀", 2**63 - 1, 1.5, None]}
+    assert engine.status(child) == "completed"
+    assert engine.runtime.insights.metrics(None)["queue"]["completed_count"] == 2
+    assert engine.runtime.retention.run_once() == 0
+
+
+def test_two_processes_answer_one_key_with_one_task(engines: Callable[..., Engine]) -> None:
+    processes = [engines() for _ in range(3)]
+    task = processes[0].handler(noop)
+    answers: list[Accepted] = []
+    barrier = threading.Barrier(9)
+
+    def submit(engine: Engine) -> None:
+        barrier.wait()
+        mine = [engine.answer(task, idempotency_key=f"key {n}") for n in range(10)]
+        answers.extend(mine)
+
+    threads = [threading.Thread(target=submit, args=(e,)) for e in processes * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 90
+    made = {answer.task_id for answer in answers}
+    assert len(made) == 10 == processes[0].count("tasks")
+    assert sum(not answer.replayed for answer in answers) == 10
+
+
+def test_a_dead_worker_is_known_by_its_lease_only(engines: Callable[..., Engine]) -> None:
+    dead, alive = engines(lease_seconds=1), engines(lease_seconds=1)
+    task_id = dead.submit(dead.handler(noop))
+    dead.start_one()
+    dead.runtime.liveness.release(dead.runtime.worker_id)
+    assert alive.runtime.recovery.run_once() == 0
+    with alive.runtime.database.engine.begin() as connection:  # one second, without waiting for it
+        connection.execute(sa.text("UPDATE tasks SET lease_until = lease_until - 2000000"))
+    assert alive.runtime.recovery.run_once() == 0
+    alive.clock.advance(0.4)
+    assert alive.runtime.recovery.run_once() == 1
+    assert alive.status(task_id) == "pending"
+
+
+def test_a_connection_that_breaks_before_the_commit_wrote_nothing(engine: Engine) -> None:
+    database = engine.runtime.database
+
+    def work() -> None:
+        with database.write() as tx:
+            break_connection(tx, database)
+            tx._cursor.execute("SELECT 1")
+
+    with pytest.raises(StoreUnavailableError) as error:
+        work()
+    assert not isinstance(error.value, CommitUnknownError)
+    engine.submit(engine.handler(noop))
+
+
+def test_a_connection_that_breaks_in_the_commit_leaves_it_open_what_was_written(
+    engine: Engine,
+) -> None:
+    database = engine.runtime.database
+    with pytest.raises(CommitUnknownError), database.write() as tx:
+        break_connection(tx, database)
+    engine.submit(engine.handler(noop))
+
+
+def test_all_connections_in_use_is_an_error_that_passes(engines: Callable[..., Engine]) -> None:
+    engine = engines()
+    database = Database(
+        str(engine.runtime.settings.database_url),
+        clock=engine.clock,
+        pool_size=1,
+        pool_timeout_seconds=0.05,
+    )
+    with database.write(), pytest.raises(StoreUnavailableError, match="in use"):
+        database.now()
+    assert database.now()
+    database.close()
+
+
+def test_concurrent_workers_run_every_task_once(engines: Callable[..., Engine]) -> None:
+    processes = [engines() for _ in range(3)]
+    task = processes[0].handler(noop)
+    processes[0].runtime.submissions.submit(
+        DEFAULT_TENANT, [processes[0].ask(task, n) for n in range(200)]
+    )
+    for engine in processes[1:]:
+        engine.runtime.relay.rebuild()
+    counts: list[int] = []
+    threads = [
+        threading.Thread(target=lambda e=engine: counts.append(e.work()))  # type: ignore[misc]
+        for engine in processes
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(counts) == 200
+    assert processes[0].runtime.insights.metrics(None)["queue"]["completed_count"] == 200
