@@ -15,11 +15,13 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 import traceback
 from typing import Any, NoReturn
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, prctl(2)
+_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _LONGEST_REQUEST = 65_536
 _IMPORTED_BEFORE = (
     "taskflow.api.app",
@@ -80,10 +82,8 @@ def _become(wanted: dict[str, Any], channel: socket.socket) -> NoReturn:
         os.dup2(log, 2)
         for name, value in wanted["environment"].items():
             os.environ[name] = value
-        if (user := wanted["user"]) is not None:
-            os.setgroups([])
-            os.setgid(user)
-            os.setuid(user)
+        if wanted["powerless"]:
+            _drop_privileges()
         module, _, function = wanted["call"].partition(":")
         getattr(importlib.import_module(module), function)(channel, **wanted["arguments"])
         code = 0
@@ -95,6 +95,13 @@ def _become(wanted: dict[str, Any], channel: socket.socket) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _drop_privileges() -> None:
+    """From now on permissions of files count for root as they do for everybody: no capabilities, capset(2)."""
+    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+    if ctypes.CDLL(None, use_errno=True).capset(header, bytes(24)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,17 @@ class Process:
         self.signal(signal.SIGKILL)
         self.wait()
 
+    def suspend(self) -> None:
+        """Returns once none of its threads runs."""
+        self.signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.pid}/task")
+        while any(_state(thread) != "T" for thread in threads.iterdir()):
+            pass
+
+    def stop(self) -> None:
+        """Ask it to end in good order."""
+        self.signal(signal.SIGTERM)
+
     def signal(self, number: int) -> None:
         if self.exit_code is None:
             os.kill(self.pid, number)
@@ -91,17 +102,18 @@ class Nursery:
         *,
         log: Path,
         environment: Mapping[str, str] | None = None,
-        user: int | None = None,
+        powerless: bool = False,
         **arguments: Any,
     ) -> Process:
-        """Run ``module:function(channel, **arguments)`` in a process of its own, as the user with this id."""
+        """Run ``module:function(channel, **arguments)`` in a process of its own. ``powerless``: even root may not
+        write what permissions say it may not."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = {
             "call": call,
             "arguments": arguments,
             "environment": dict(environment or {}),
             "log": str(log),
-            "user": user,
+            "powerless": powerless,
         }
         with theirs:
             socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
@@ -111,6 +123,11 @@ class Nursery:
     def reap(self, pid: int) -> int:
         self._control.send(json.dumps({"reap": pid}).encode())
         return int(self._control.recv(_LONGEST_MESSAGE))
+
+
+def _state(thread: Path) -> str:
+    """One letter, proc(5); the name before it may contain anything."""
+    return thread.joinpath("stat").read_text().rpartition(")")[2].split()[0]
 
 
 @contextmanager

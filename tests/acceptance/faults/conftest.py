@@ -37,9 +37,7 @@ class Place:
         self._effects.touch()
         self._nursery = nursery
 
-    def start(
-        self, program: str, *, user: int | None = None, arguments: Any = None, **settings: Any
-    ) -> Process:
+    def start(self, program: str, *, arguments: Any = None, **settings: Any) -> Process:
         environment = {
             EFFECTS: str(self._effects),
             "TASKFLOW_HOME": str(self.home),
@@ -51,7 +49,6 @@ class Place:
             f"tests.acceptance.faults.programs:{program}",
             log=self.log,
             environment=environment,
-            user=user,
             **(arguments or {}),
         )
 

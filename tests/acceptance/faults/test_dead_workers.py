@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from taskflow import TaskStatus
+from taskflow import TaskFlow, TaskStatus
+from taskflow.core.errors import StoreUnavailableError
+from tests.acceptance.crash.processes import Process
 from tests.acceptance.faults.conftest import PATIENCE_SECONDS, Place
 
 MAX_CRASHES = 3
@@ -58,12 +60,12 @@ def test_without_knowing_that_a_process_is_dead_its_lease_has_to_run_out(place: 
 
 def test_a_process_that_was_suspended_cannot_write_under_its_lost_lease(place: Place) -> None:
     with (
-        place.submitting() as app,
+        place.submitting(database_busy_timeout_seconds=0.1) as app,
         place.working(lease_seconds=1, num_workers=1) as first,
     ):
         handle = app.submit("fault.until_told")
         first.expect(f"started {handle.id} 1")
-        first.signal(signal.SIGSTOP)
+        suspend(first, app)
         with place.working(lease_seconds=1) as second:
             second.expect(f"started {handle.id} 2")
             first.tell("from the zombie")
@@ -75,6 +77,18 @@ def test_a_process_that_was_suspended_cannot_write_under_its_lost_lease(place: P
             assert handle.result(PATIENCE_SECONDS) == "from the owner"
         events = [event.type for event in app.history(handle.id)]
         assert events.count("task.completed") == 1
+
+
+def suspend(process: Process, app: TaskFlow) -> None:
+    """At a moment when it does not hold SQLite's write lock: then everybody would have to wait for it."""
+    while True:
+        process.suspend()
+        try:
+            app.runtime.stores.maintenance.ping()
+        except StoreUnavailableError:
+            process.signal(signal.SIGCONT)
+        else:
+            return
 
 
 def test_a_task_that_kills_its_process_is_dead_lettered_and_its_neighbours_complete(
