@@ -9,7 +9,7 @@ import platform
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -51,10 +51,6 @@ class Figure:
             return f"≥ {number(self.at_least)} {self.unit}"
         return "" if self.at_most is None else f"≤ {number(self.at_most)} {self.unit}"
 
-    def untargeted(self) -> Figure:
-        """The same value, where it only serves another comparison."""
-        return replace(self, at_least=None, at_most=None)
-
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -67,17 +63,19 @@ class Effort:
     latency_rounds: int = 1_000
     starts: int = 5
     stored: int = 1_000_000
+    growth_rounds: int = 3
+    growth_of_all: bool = True  # else only of what an embedded system shows in seconds
 
 
 FULL = Effort()
 QUICK = Effort(
-    rounds=3,
-    tasks=10_000,
     seconds=2.0,
     waiting_tasks=50_000,
     latency_rounds=300,
     starts=3,
-    stored=100_000,
+    stored=50_000,
+    growth_rounds=1,
+    growth_of_all=False,
 )
 
 Measure = Callable[[Effort, Path | None], list[Figure]]
