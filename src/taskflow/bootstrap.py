@@ -45,6 +45,7 @@ from taskflow.services.retention import Retention
 from taskflow.services.sending import Sending
 from taskflow.services.submission import Submissions
 from taskflow.services.tasks import Tasks
+from taskflow.services.verdicts import Verdicts
 from taskflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -169,8 +170,13 @@ def _wire(
     )
     sending = Sending(queue, stores.outbox)
     conclusion = Conclusion(stores.execution, queue, sending, completions)
-    policy = RetryPolicy(
-        base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds
+    verdicts = Verdicts(
+        clock=clock,
+        rng=rng,
+        max_crashes=settings.max_crashes,
+        default_policy=RetryPolicy(
+            base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds
+        ),
     )
     tasks = Tasks(stores.tasks, payloads=payloads, sending=sending, completions=completions)
     relay = Relay(stores.outbox, queue)
@@ -208,11 +214,8 @@ def _wire(
             payloads=payloads,
             conclusion=conclusion,
             counters=counters,
-            clock=clock,
-            rng=rng,
+            verdicts=verdicts,
             lease_seconds=settings.lease_seconds,
-            max_crashes=settings.max_crashes,
-            default_policy=policy,
         ),
         relay=relay,
         recovery=Recovery(
@@ -224,11 +227,9 @@ def _wire(
             counters=counters,
             registry=registry,
             clock=clock,
-            rng=rng,
+            verdicts=verdicts,
             rebuild=relay.rebuild,
             confirm_seconds=settings.lease_seconds / 3,
-            max_crashes=settings.max_crashes,
-            default_policy=policy,
         ),
         retention=Retention(
             stores.tasks,

@@ -54,6 +54,9 @@ def classify(exc: BaseException, handler: Handler[..., Any] | None = None) -> Er
     """The handler's own ``never_retry_for`` and ``retry_for`` win over the rules here; unknown errors are transient."""
     if isinstance(exc, AttemptCancelledError):
         return ErrorClass.CANCELLED
+    if isinstance(exc, WorkerCrashedError):
+        # Not the handler's to say: with `retry_for=Exception` a task that kills its workers would do so for ever.
+        return ErrorClass.CRASHED
     if isinstance(exc, Reject):
         return ErrorClass.PERMANENT
     if isinstance(exc, Retry):
@@ -65,8 +68,6 @@ def classify(exc: BaseException, handler: Handler[..., Any] | None = None) -> Er
             return ErrorClass.TRANSIENT
     if isinstance(exc, AttemptTimeoutError):
         return ErrorClass.TIMED_OUT
-    if isinstance(exc, WorkerCrashedError):
-        return ErrorClass.CRASHED
     status = _http_status(exc)
     if status == _RATE_LIMITED_STATUS:
         return ErrorClass.RATE_LIMITED

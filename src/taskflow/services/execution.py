@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,6 @@ from pydantic import BaseModel
 
 from taskflow import logs
 from taskflow.core import jsontext
-from taskflow.core.classification import describe, fingerprint, judge
 from taskflow.core.errors import (
     InvalidJSONError,
     InvalidResultError,
@@ -21,9 +19,7 @@ from taskflow.core.errors import (
     UnknownTaskError,
 )
 from taskflow.core.registry import Handler, Registry
-from taskflow.core.retry import RetryPolicy
-from taskflow.core.task import FINAL, ErrorClass, TaskStatus
-from taskflow.ports.clock import Clock
+from taskflow.core.task import FINAL, TaskStatus
 from taskflow.ports.metadata import (
     ClaimedTask,
     ExecutionStore,
@@ -37,6 +33,7 @@ from taskflow.ports.queue import Delivery, TaskQueue
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
 from taskflow.services.payloads import Payloads
+from taskflow.services.verdicts import Verdicts
 
 log = logs.get_logger(__name__)
 
@@ -63,11 +60,8 @@ class Execution:
         payloads: Payloads,
         conclusion: Conclusion,
         counters: Counters,
-        clock: Clock,
-        rng: random.Random,
+        verdicts: Verdicts,
         lease_seconds: float,
-        max_crashes: int,
-        default_policy: RetryPolicy,
     ) -> None:
         self.worker_id = worker_id
         self._store = store
@@ -76,11 +70,8 @@ class Execution:
         self._payloads = payloads
         self._conclusion = conclusion
         self._counters = counters
-        self._clock = clock
-        self._rng = rng
+        self._verdicts = verdicts
         self._lease_seconds = lease_seconds
-        self._max_crashes = max_crashes
-        self._default_policy = default_policy
 
     def start(
         self, deliveries: Sequence[Delivery], *, most_suspects: int | None = None
@@ -177,40 +168,8 @@ class Execution:
 
     def failed(self, attempt: Attempt, exc: BaseException, duration_ms: float) -> Outcome:
         """The outcome of an attempt that raised, timed out, crashed or was cancelled: retried, or dead-lettered."""
-        task = attempt.task
-        seconds_left = (
-            None
-            if task.expires_at is None
-            else (task.expires_at - self._clock.now_us()) / 1_000_000
-        )
-        verdict = judge(
-            exc,
-            attempt.handler,
-            failure_count=task.failure_count,
-            crash_count=task.crash_count,
-            max_retries=task.max_retries,
-            max_crashes=self._max_crashes,
-            seconds_left=seconds_left,
-            default_policy=self._default_policy,
-            rng=self._rng,
-        )
-        error = describe(exc, verdict.classification)
-        if verdict.classification is ErrorClass.CANCELLED:
-            status = TaskStatus.CANCELLED
-        else:
-            status = TaskStatus.RETRYING if verdict.retry else TaskStatus.FAILED
-        return Outcome(
-            task.tenant_id,
-            task.task_id,
-            task.lease_token,
-            status,
-            task.attempt,
-            duration_ms,
-            error=error.model_dump_json(exclude_none=True),
-            fingerprint=fingerprint(task.task, error) if status is TaskStatus.FAILED else None,
-            retry_delay_seconds=verdict.delay_seconds or 0.0,
-            counts_failure=verdict.counts_failure,
-            counts_crash=verdict.classification is ErrorClass.CRASHED,
+        return self._verdicts.outcome(
+            attempt.task, exc, attempt.handler, duration_ms=duration_ms, again=TaskStatus.RETRYING
         )
 
     def given_back(self, attempt: Attempt) -> Outcome:

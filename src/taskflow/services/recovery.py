@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from taskflow import logs
-from taskflow.core.classification import describe, fingerprint, judge
 from taskflow.core.errors import AttemptCancelledError, WorkerCrashedError
 from taskflow.core.registry import Registry
-from taskflow.core.retry import RetryPolicy
 from taskflow.core.task import TaskStatus
 from taskflow.ports.clock import Clock
 from taskflow.ports.liveness import Liveness
@@ -18,6 +15,7 @@ from taskflow.ports.metadata import ExecutionStore, LostTask, Outcome, WorkerSto
 from taskflow.services.completions import Completions
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
+from taskflow.services.verdicts import Verdicts
 
 log = logs.get_logger(__name__)
 
@@ -56,11 +54,9 @@ class Recovery:
         counters: Counters,
         registry: Registry,
         clock: Clock,
-        rng: random.Random,
+        verdicts: Verdicts,
         rebuild: Callable[[], Any],
         confirm_seconds: float,
-        max_crashes: int,
-        default_policy: RetryPolicy,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -70,11 +66,9 @@ class Recovery:
         self._counters = counters
         self._registry = registry
         self._clock = clock
-        self._rng = rng
+        self._verdicts = verdicts
         self._rebuild = rebuild
         self._confirm_seconds = confirm_seconds
-        self._max_crashes = max_crashes
-        self._default_policy = default_policy
         self._suspects: dict[_Suspect, float] = {}  # → first seen expired
 
     def run_once(self) -> int:
@@ -126,35 +120,10 @@ class Recovery:
             if task.cancel_requested
             else crash
         )
-        left = (
-            None
-            if task.expires_at is None
-            else (task.expires_at - self._clock.now_us()) / 1_000_000
-        )
-        verdict = judge(
+        return self._verdicts.outcome(
+            task,
             exc,
             self._registry.find(task.task),
-            failure_count=task.failure_count,
-            crash_count=task.crash_count,
-            max_retries=task.max_retries,
-            max_crashes=self._max_crashes,
-            seconds_left=left,
-            default_policy=self._default_policy,
-            rng=self._rng,
-        )
-        error = describe(exc, verdict.classification)
-        if task.cancel_requested:
-            status = TaskStatus.CANCELLED
-        else:
-            status = TaskStatus.PENDING if verdict.retry else TaskStatus.FAILED
-        return Outcome(
-            task.tenant_id,
-            task.task_id,
-            task.lease_token,
-            status,
-            task.attempt,
-            0.0,
-            error=error.model_dump_json(exclude_none=True),
-            fingerprint=fingerprint(task.task, error) if status is TaskStatus.FAILED else None,
-            counts_crash=not task.cancel_requested,
+            duration_ms=0.0,
+            again=TaskStatus.PENDING,
         )

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,9 +90,14 @@ def test_a_clock_that_jumps_forward_steals_nothing_from_a_living_worker(engines:
     assert worker.get(task_id).attempt == 1
 
 
-def test_a_task_that_keeps_killing_its_workers_becomes_a_dead_letter(engines: Engines) -> None:
+@pytest.mark.parametrize(
+    "declared", [{}, {"retry_for": (Exception,)}, {"never_retry_for": (Exception,)}]
+)
+def test_a_task_that_keeps_killing_its_workers_becomes_a_dead_letter(
+    engines: Engines, declared: dict[str, Any]
+) -> None:
     survivor = engines(max_crashes=3)
-    task_id = survivor.submit(survivor.handler(noop))
+    task_id = survivor.submit(survivor.handler(noop, **declared))
     for crash in range(1, 4):
         victim = engines(max_crashes=3)
         report(victim)
