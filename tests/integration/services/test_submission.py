@@ -336,3 +336,16 @@ def test_after_closing_nothing_is_accepted(engines: Engines) -> None:
         engine.submit(task)
     with pytest.raises(StoreUnavailableError):
         engine.runtime.tasks.get(DEFAULT_TENANT, "0199a3c1-5e2f-7a41-9c1d-0f6f6b8f2c11")
+
+
+def test_the_limit_holds_nearly_when_several_processes_fill_the_queue(engines: Engines) -> None:
+    processes = [engines(max_queue_size=200) for _ in range(3)]
+    task = processes[0].handler(noop)
+    refused = 0
+    for n in range(600):
+        try:
+            processes[n % 3].submit(task)
+        except QueueFullError:
+            refused += 1
+    assert refused >= 600 - 220
+    assert processes[0].count("tasks") + refused == 600

@@ -33,6 +33,8 @@ from taskflow.core.task import WAITING, TaskStatus
 from taskflow.ports.metadata import InsertResult, OutboxEntry, TaskKey
 
 _MICROSECONDS = 1_000_000
+# How much of the room that was counted may be filled before it is counted again: others fill it, too.
+_SHARE_OF_ROOM = 8
 _PENDING, _SCHEDULED, _BLOCKED, _FAILED = (
     TaskStatus.PENDING.value,
     TaskStatus.SCHEDULED.value,
@@ -130,7 +132,8 @@ class SqlSubmissions:
     def _admit(
         self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers, most: int
     ) -> None:
-        if sum(answer is None for answer in answers) > self._headroom:
+        counted = sum(answer is None for answer in answers) > self._headroom
+        if counted:
             [[waiting]] = tx.rows(self._count_waiting, most=most)
             self._headroom = most - waiting
         seen: set[Key] = set()
@@ -147,6 +150,8 @@ class SqlSubmissions:
             self._headroom -= 1
             if key is not None:
                 seen.add(key)
+        if counted:
+            self._headroom //= _SHARE_OF_ROOM
 
     def _rows(self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers) -> list[_Row]:
         """What is to be written. Answers all that have no answer yet."""
