@@ -6,19 +6,20 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from taskflow import logs
 from taskflow.core import jsontext
 from taskflow.core.errors import (
     CommitUnknownError,
+    InvalidArgumentsError,
     InvalidJSONError,
     InvalidRequestError,
     TaskFlowError,
     UnknownDependencyError,
 )
 from taskflow.core.ids import is_uuid
-from taskflow.core.registry import Registry
+from taskflow.core.registry import Handler, Registry
 from taskflow.core.submission import Accepted, NewTask, Submission, SubmitOptions, request_hash
 from taskflow.ports.metadata import InsertResult, SubmissionStore
 from taskflow.services.completions import Completions
@@ -148,7 +149,7 @@ class Submissions:
                     f"depends_on: there is no task {parent!r}",
                     fields=[{"field": "depends_on", "message": f"no task {parent!r}"}],
                 )
-        arguments = handler.arguments_json(submission.args, submission.kwargs)
+        arguments = _arguments(handler, submission)
         task_id = self._new_id()
         text, key, body = self._payloads.place(tenant_id, "input", task_id, arguments)
         expires_in = options.expires_in
@@ -245,6 +246,17 @@ class Submissions:
     def _abandon(self, prepared: _Prepared, error: Exception) -> None:
         if not isinstance(error, CommitUnknownError):
             self._payloads.forget(list(prepared.bodies))
+
+
+def _arguments(handler: Handler[..., Any], submission: Submission) -> str:
+    try:
+        return handler.arguments_json(submission.args, submission.kwargs)
+    except TaskFlowError:
+        raise
+    except Exception as exc:  # a type's own validator may raise anything
+        raise InvalidArgumentsError(
+            f"the arguments cannot be checked: {type(exc).__name__}: {exc}"
+        ) from exc
 
 
 def _microseconds(moment: datetime | None) -> int | None:

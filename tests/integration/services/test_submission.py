@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
 from taskflow.adapters.metadata.database import Database
 from taskflow.core.errors import (
@@ -349,3 +350,18 @@ def test_the_limit_holds_nearly_when_several_processes_fill_the_queue(engines: E
             refused += 1
     assert refused >= 600 - 220
     assert processes[0].count("tasks") + refused == 600
+
+
+def test_a_validator_that_breaks_refuses_its_own_submission_only(engine: Engine) -> None:
+    def broken(value: int) -> int:
+        return value // 0
+
+    def divide(x: Annotated[int, AfterValidator(broken)]) -> None: ...
+
+    divided, plain = engine.handler(divide), engine.handler(noop)
+    bad, good = engine.runtime.submissions.submit(
+        DEFAULT_TENANT, [engine.ask(divided, 1), engine.ask(plain, 1)]
+    )
+    assert isinstance(bad, InvalidArgumentsError)
+    assert "ZeroDivisionError" in bad.detail
+    assert isinstance(good, Accepted)
