@@ -36,7 +36,7 @@ async def test_every_submission_is_answered_in_its_place(client: httpx.AsyncClie
         None,
         "invalid_arguments",
         "invalid_request",
-        "invalid_request",
+        "unknown_dependency",
     ]
     assert [item["errors"][0]["field"] for item in items if "code" in item] == [
         "task",
