@@ -352,12 +352,17 @@ def test_the_limit_holds_nearly_when_several_processes_fill_the_queue(engines: E
     assert processes[0].count("tasks") + refused == 600
 
 
+def never(value: int) -> int:
+    return value // 0
+
+
+Never = Annotated[int, AfterValidator(never)]
+
+
+def divide(x: Never) -> None: ...
+
+
 def test_a_validator_that_breaks_refuses_its_own_submission_only(engine: Engine) -> None:
-    def broken(value: int) -> int:
-        return value // 0
-
-    def divide(x: Annotated[int, AfterValidator(broken)]) -> None: ...
-
     divided, plain = engine.handler(divide), engine.handler(noop)
     bad, good = engine.runtime.submissions.submit(
         DEFAULT_TENANT, [engine.ask(divided, 1), engine.ask(plain, 1)]
