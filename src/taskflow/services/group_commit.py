@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from taskflow.core.errors import CommitUnknownError, StoreUnavailableError
 
+_CLOSE_LOOK_SECONDS = 0.001
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class _Request(Generic[T, R]):
-    __slots__ = ("done", "error", "future", "items", "loop", "results")
+    __slots__ = ("called", "done", "error", "future", "gone", "items", "loop", "results")
 
     def __init__(
         self,
@@ -34,6 +37,10 @@ class _Request(Generic[T, R]):
         self.done = False
         self.loop = loop
         self.future = future
+        self.gone = False  # its caller was interrupted: it cannot be called to commit
+        # Released when its caller is to go on: it is done, or it is its turn to commit.
+        self.called = threading.Lock()
+        self.called.acquire()
 
     def settle(self) -> None:
         """On the request's event loop. Its caller may have gone away meanwhile."""
@@ -58,9 +65,9 @@ class GroupCommit(Generic[T, R]):
         self._max_batch = max_batch
         self._gathered: list[_Request[T, R]] = []
         self._gathering = threading.Lock()
-        self._committing = threading.Lock()
+        self._led = False  # somebody commits, or has been called to
+        self._leader: _Request[T, R] | None = None  # the waiting caller that was called to commit
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._pumping = False
         self._closed = False
 
     def run(self, items: Sequence[T]) -> list[R]:
@@ -69,12 +76,25 @@ class GroupCommit(Generic[T, R]):
         Raises what the commit raised, StoreUnavailableError after `close`.
         """
         request: _Request[T, R] = _Request(items, None, None)
-        with self._gathering:
-            self._check_open()
-            self._gathered.append(request)
-        with self._committing:
+        leads = False
+        try:
+            with self._gathering:
+                self._check_open()
+                leads = not self._led
+                self._led = True
+                self._gathered.append(request)
+            if not leads:
+                request.called.acquire()
             while not request.done:
                 self._commit_gathered()
+        except BaseException:
+            with self._gathering:
+                request.gone = True
+            raise
+        finally:
+            # Whoever was called without being done leads, also when an interruption came first.
+            if leads or self._leader is request:
+                self._hand_over()
         if request.error is not None:
             raise request.error
         return request.results
@@ -86,10 +106,10 @@ class GroupCommit(Generic[T, R]):
         assert request.future is not None
         with self._gathering:
             self._check_open()
-            if not self._pumping:
+            if not self._led:
                 # Starts with waiting for this lock. It cannot fail later, when the request is among the others.
                 self._executor.submit(self._pump)
-                self._pumping = True
+                self._led = True
             self._gathered.append(request)
         return await request.future
 
@@ -97,24 +117,39 @@ class GroupCommit(Generic[T, R]):
         """Commits what has gathered; from now on nothing more is accepted."""
         with self._gathering:
             self._closed = True
+        while self._led:
+            time.sleep(_CLOSE_LOOK_SECONDS)
         self._executor.shutdown(wait=True)
-        with self._committing:
-            while self._gathered:
-                self._commit_gathered()
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailableError("this TaskFlow is stopping; nothing was accepted")
 
+    def _hand_over(self) -> None:
+        """The next batch is committed by one of those who wait for it: this caller has its answer.
+
+        Each waits on a lock of its own. On one lock for all they would wake one after the other, and the first of
+        them would be back and commit its next item alone.
+        """
+        with self._gathering:
+            self._leader = None
+            if not self._gathered:
+                self._led = False
+                return
+            request = next((r for r in self._gathered if r.loop is None and not r.gone), None)
+            if request is None:
+                self._executor.submit(self._pump)
+                return
+            self._leader = request
+        request.called.release()
+
     def _pump(self) -> None:
-        """Commits until nothing has gathered: the leader on behalf of event loops, which cannot be one."""
-        while True:
-            with self._gathering:
-                if not self._gathered:
-                    self._pumping = False
-                    return
-            with self._committing:
+        """Commits for event loops, which cannot lead."""
+        try:
+            while self._gathered:
                 self._commit_gathered()
+        finally:
+            self._hand_over()
 
     def _commit_gathered(self) -> None:
         requests = self._take()
@@ -161,6 +196,8 @@ def _settle(requests: Sequence[_Request[T, R]]) -> None:
         request.done = True
         if request.loop is not None:
             waiting.setdefault(request.loop, []).append(request)
+        else:
+            request.called.release()
     for loop, settled in waiting.items():
         try:
             loop.call_soon_threadsafe(_settle_here, settled)
