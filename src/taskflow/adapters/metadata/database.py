@@ -18,12 +18,10 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from taskflow.adapters.metadata.vendor_errors import first_line, translate
 from taskflow.core.errors import (
     CommitUnknownError,
     ConfigurationError,
-    StoreCorruptError,
-    StoreFullError,
-    StoreReadOnlyError,
     StoreUnavailableError,
     TaskFlowError,
 )
@@ -267,12 +265,12 @@ class Database:
                 "all database connections are in use", retry_after_seconds=1.0
             ) from exc
         except sa.exc.DBAPIError as exc:
-            raise _translate(exc.orig) from exc
+            raise translate(exc.orig) from exc
         except sqlite3.Error as exc:
-            raise _translate(exc) from exc
+            raise translate(exc) from exc
         except Exception as exc:
             if type(exc).__module__.startswith("psycopg2"):
-                raise _translate(exc) from exc
+                raise translate(exc) from exc
             raise
 
 
@@ -302,53 +300,8 @@ def _commit(pooled: Any) -> None:
     try:
         pooled.commit()
     except Exception as exc:
-        if isinstance(_translate(exc), StoreUnavailableError):
+        if isinstance(translate(exc), StoreUnavailableError):
             raise CommitUnknownError(
-                f"PostgreSQL did not answer to a commit: {_first_line(exc)}"
+                f"PostgreSQL did not answer to a commit: {first_line(exc)}"
             ) from exc
         raise
-
-
-def _translate(exc: BaseException | None) -> Exception:
-    """A TaskFlowError for what the surroundings do to us; programming errors stay what they are."""
-    assert isinstance(exc, Exception)
-    if isinstance(exc, sqlite3.Error):
-        return _translate_sqlite(exc)
-    # By name, because this module also works where psycopg2 is not installed; every SQLSTATE has a class of its own.
-    names = {kind.__name__ for kind in type(exc).__mro__}
-    text = _first_line(exc)
-    if "DiskFull" in names:
-        return StoreFullError("the disk that holds the store is full; nothing was written")
-    if "ReadOnlySqlTransaction" in names:
-        return StoreReadOnlyError(f"the store cannot be written: {text}")
-    if names & {"OperationalError", "InterfaceError"}:
-        return StoreUnavailableError(f"PostgreSQL did not answer: {text}")
-    return exc
-
-
-def _translate_sqlite(exc: sqlite3.Error) -> Exception:
-    text = str(exc).strip()
-    lowered = text.lower()
-    if "disk is full" in lowered:
-        return StoreFullError("the disk that holds the store is full; nothing was written")
-    if "readonly" in lowered or "read-only" in lowered:
-        return StoreReadOnlyError(f"the store cannot be written: {text}")
-    if "malformed" in lowered or "not a database" in lowered:
-        return StoreCorruptError(
-            f"the store is damaged ({text}); restore a backup or run `taskflow doctor`"
-        )
-    if "locked" in lowered or "busy" in lowered:
-        return StoreUnavailableError(
-            "another process holds the store's write lock", retry_after_seconds=1.0
-        )
-    if isinstance(exc, sqlite3.OperationalError) and (
-        "unable to open" in lowered or "i/o error" in lowered
-    ):
-        return StoreUnavailableError(
-            f"the store cannot be reached: {text}", retry_after_seconds=1.0
-        )
-    return exc
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]

@@ -11,8 +11,8 @@ from taskflow.adapters.metadata import migrate, schema
 from taskflow.adapters.metadata.batch import ID, INTEGER, TEXT, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import Dependents
-from taskflow.adapters.metadata.execution import one_of
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send
+from taskflow.adapters.metadata.statuses import one_of
 from taskflow.core.errors import StoreCorruptError, StoreVersionError
 from taskflow.core.events import EventType
 from taskflow.core.task import CLAIMABLE, TaskStatus

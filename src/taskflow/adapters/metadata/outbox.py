@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
-from taskflow.adapters.metadata.execution import one_of
 from taskflow.adapters.metadata.journal import Journal, Send
+from taskflow.adapters.metadata.statuses import one_of
 from taskflow.core.task import CLAIMABLE, TaskPriority, TaskStatus
 from taskflow.ports.metadata import OutboxEntry
 from taskflow.ports.queue import Message

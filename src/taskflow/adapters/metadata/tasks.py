@@ -16,8 +16,8 @@ from taskflow.adapters.metadata.batch import ID, TEXT, batch_table, batch_text
 from taskflow.adapters.metadata.control import SqlControl
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import Dependents
-from taskflow.adapters.metadata.execution import one_of
 from taskflow.adapters.metadata.journal import Journal
+from taskflow.adapters.metadata.statuses import one_of
 from taskflow.core.events import Event, EventType
 from taskflow.core.task import FINAL, Task, TaskError, TaskPriority, TaskStatus
 from taskflow.ports.metadata import FailureGroup, StoredTask, TaskFilter, TaskKey

@@ -1,0 +1,57 @@
+"""What SQLite and PostgreSQL raise, in TaskFlow's words."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from taskflow.core.errors import (
+    StoreCorruptError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
+
+
+def translate(exc: BaseException | None) -> Exception:
+    """A TaskFlowError for what the surroundings do to us; programming errors stay what they are."""
+    assert isinstance(exc, Exception)
+    if isinstance(exc, sqlite3.Error):
+        return _sqlite(exc)
+    # By name, because this module also works where psycopg2 is not installed; every SQLSTATE has a class of its own.
+    names = {kind.__name__ for kind in type(exc).__mro__}
+    text = first_line(exc)
+    if "DiskFull" in names:
+        return StoreFullError("the disk that holds the store is full; nothing was written")
+    if "ReadOnlySqlTransaction" in names:
+        return StoreReadOnlyError(f"the store cannot be written: {text}")
+    if names & {"OperationalError", "InterfaceError"}:
+        return StoreUnavailableError(f"PostgreSQL did not answer: {text}")
+    return exc
+
+
+def _sqlite(exc: sqlite3.Error) -> Exception:
+    text = str(exc).strip()
+    lowered = text.lower()
+    if "disk is full" in lowered:
+        return StoreFullError("the disk that holds the store is full; nothing was written")
+    if "readonly" in lowered or "read-only" in lowered:
+        return StoreReadOnlyError(f"the store cannot be written: {text}")
+    if "malformed" in lowered or "not a database" in lowered:
+        return StoreCorruptError(
+            f"the store is damaged ({text}); restore a backup or run `taskflow doctor`"
+        )
+    if "locked" in lowered or "busy" in lowered:
+        return StoreUnavailableError(
+            "another process holds the store's write lock", retry_after_seconds=1.0
+        )
+    if isinstance(exc, sqlite3.OperationalError) and (
+        "unable to open" in lowered or "i/o error" in lowered
+    ):
+        return StoreUnavailableError(
+            f"the store cannot be reached: {text}", retry_after_seconds=1.0
+        )
+    return exc
+
+
+def first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
