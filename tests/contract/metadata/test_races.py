@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -85,9 +85,9 @@ def test_transactions_that_take_the_same_rows_in_another_order_do_not_end_each_o
     """Deadlocks: claims of one batch, keys of one batch, and new dependents of tasks that are finishing."""
     errors: list[BaseException] = []
 
-    def guarded(work: object) -> None:
+    def guarded(work: Callable[[], object]) -> None:
         try:
-            work()  # type: ignore[operator]
+            work()
         except BaseException as exc:
             errors.append(exc)
 
@@ -103,17 +103,19 @@ def test_transactions_that_take_the_same_rows_in_another_order_do_not_end_each_o
         def depend(order: int, parents: tuple[str, ...] = parents) -> None:
             harness.insert(harness.new(depends_on=parents[::order]))
 
-        work = [
-            lambda: harness.claim(*keys),
-            lambda: harness.claim(*keys[::-1]),
+        work: list[Callable[[], object]] = [
+            lambda keys=keys: harness.claim(*keys),
+            lambda keys=keys: harness.claim(*keys[::-1]),
             lambda: submit(1),
             lambda: submit(-1),
             lambda: depend(-1),
-            lambda: harness.finish(*(outcome(task, TaskStatus.COMPLETED) for task in claimed)),
+            lambda claimed=claimed: harness.finish(
+                *(outcome(task, TaskStatus.COMPLETED) for task in claimed)
+            ),
         ]
         barrier = threading.Barrier(len(work))
 
-        def run(item: object, barrier: threading.Barrier = barrier) -> None:
+        def run(item: Callable[[], object], barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
             guarded(item)
 
