@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from taskflow import logs
@@ -11,7 +11,7 @@ from taskflow.core.registry import Registry
 from taskflow.core.task import TaskStatus
 from taskflow.ports.clock import Clock
 from taskflow.ports.liveness import Liveness
-from taskflow.ports.metadata import ExecutionStore, LostTask, Outcome, WorkerStore
+from taskflow.ports.metadata import ExecutionStore, LostTask, Outcome, WorkerRecord, WorkerStore
 from taskflow.services.completions import Completions
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
@@ -20,9 +20,9 @@ from taskflow.services.verdicts import Verdicts
 log = logs.get_logger(__name__)
 
 _BATCH = 500
-_SILENT_US = (
-    3_600 * 1_000_000
-)  # a worker reports every few seconds; where nobody knows who is dead, this says so
+# A worker reports every few seconds; where nobody knows who is dead, silence says so.
+_SILENT_US = 3_600 * 1_000_000
+_CONFIRM_SILENCE_SECONDS = 60.0
 _MOST_LOST = 10_000  # seen at once; more than workers hold, unless very many die together
 
 
@@ -70,6 +70,7 @@ class Recovery:
         self._rebuild = rebuild
         self._confirm_seconds = confirm_seconds
         self._suspects: dict[_Suspect, float] = {}  # → first seen expired
+        self._silences: dict[tuple[str, int], float] = {}  # worker and seen_at → first noticed
 
     def run_once(self) -> int:
         """Returns how many tasks were taken over. Writes nothing when there is nothing to do."""
@@ -91,13 +92,23 @@ class Recovery:
             self._rebuild()
             self._workers.forget(dead)
             self._liveness.forget(dead)
-        silent_since = self._clock.now_us() - _SILENT_US
-        self._workers.forget([w.worker_id for w in workers if w.seen_at < silent_since])
+        self._workers.forget(self._silent(workers))
         return recovered
 
     def _expire(self) -> None:
         while ended := self._store.expire(limit=_BATCH):
             self._completions.publish(ended)
+
+    def _silent(self, workers: Sequence[WorkerRecord]) -> list[str]:
+        """Those nobody has heard of for long, nor while this was watched: a clock that jumps silences nobody."""
+        now, silent_since = self._clock.monotonic(), self._clock.now_us() - _SILENT_US
+        silent = [(w.worker_id, w.seen_at) for w in workers if w.seen_at < silent_since]
+        self._silences = {report: self._silences.get(report, now) for report in silent}
+        return [
+            worker_id
+            for (worker_id, _), since in self._silences.items()
+            if now - since >= _CONFIRM_SILENCE_SECONDS
+        ]
 
     def _confirmed(self, lost: list[LostTask], dead: set[str]) -> list[LostTask]:
         now = self._clock.monotonic()

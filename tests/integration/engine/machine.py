@@ -24,6 +24,7 @@ from taskflow.ports.metadata import Outcome, WorkerRecord
 from taskflow.ports.queue import Message
 from taskflow.services.execution import Attempt
 from taskflow.testing.clock import FakeClock
+from taskflow.worker.reporter import REPORT_SECONDS
 from tests.integration.engine.model import SECOND, Model, ModelTask, S
 
 LEASE_SECONDS = 30.0
@@ -101,12 +102,17 @@ class EngineMachine(RuleBasedStateMachine):
         self._start()
 
     def _start(self) -> Process:
-        runtime = self.store.open(num_workers=2)
-        record = WorkerRecord(runtime.worker_id, "here", 1, 0, 0, "running", {})
-        runtime.relay.rebuild()
-        runtime.stores.workers.report(record)
-        self.processes.append(Process(runtime))
-        return self.processes[-1]
+        process = Process(self.store.open(num_workers=2))
+        process.runtime.relay.rebuild()
+        self._report(process)
+        self.processes.append(process)
+        return process
+
+    @staticmethod
+    def _report(process: Process) -> None:
+        """As a worker does when it starts and every ten seconds."""
+        record = WorkerRecord(process.runtime.worker_id, "here", 1, 0, 0, "running", {})
+        process.runtime.stores.workers.report(record)
 
     @precondition(lambda self: self.processes)
     @rule(which=st.integers(0, 99))
@@ -121,13 +127,21 @@ class EngineMachine(RuleBasedStateMachine):
         if not self.processes:
             self._start()
 
+    @precondition(lambda self: any(process.attempts for process in self.processes))
+    @rule(which=st.integers(0, 99), other=st.integers(0, 99))
+    def crash_while_working(self, which: int, other: int) -> None:
+        """And another process, or the next one on this home, looks after what is left."""
+        busy = [process for process in self.processes if process.attempts]
+        self.crash(self.processes.index(busy[which % len(busy)]))
+        self._recover(self._process(other))
+
     # --- callers --------------------------------------------------------------------------------
 
     @rule(
         where=st.integers(0, 99),
         tenant=st.sampled_from(TENANTS),
         delay=st.sampled_from([0.0, 0.0, 0.0, 0.5, 20.0, 1_000.0]),
-        expires_in=st.sampled_from([None, None, None, 1.0, 40.0, 2_000.0]),
+        expires_in=st.sampled_from([None, None, 1.0, 15.0, 2_000.0]),
         max_retries=st.integers(0, 2),
         parents=st.lists(st.integers(0, 99), max_size=3),
         priority=st.sampled_from(TaskPriority),
@@ -181,6 +195,26 @@ class EngineMachine(RuleBasedStateMachine):
         self.by_id[task.task_id] = task
         if key is not None:
             self.model.keys[tenant, key] = (options, task)
+
+    @rule(where=st.integers(0, 99), count=st.integers(2, 4))
+    def submit_some(self, where: int, count: int) -> None:
+        """In one transaction, and so they wait side by side and are claimed together."""
+        now = self.clock.now_us()
+        options = SubmitOptions(max_retries=1)
+        answers = self._submitting(where).submissions.submit(
+            TENANTS[0], [Submission("job", (), {}, options)] * count
+        )
+        for answer in answers:
+            assert isinstance(answer, Accepted), answer
+            self.by_id[answer.task_id] = self.model.submitted(
+                TENANTS[0],
+                answer.task_id,
+                now=now,
+                delay_seconds=0.0,
+                expires_in=None,
+                max_retries=1,
+                parents=[],
+            )
 
     @precondition(lambda self: self.by_id)
     @rule(where=st.integers(0, 99), which=st.integers(0, 99))
@@ -245,6 +279,16 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 99), count=st.integers(1, 5))
     def claim(self, which: int, count: int) -> None:
         self._claim(self._process(which), count)
+
+    @precondition(lambda self: self.processes)
+    @rule(which=st.integers(0, 99), seconds=st.sampled_from([0.0, 1.0, 16.0]))
+    def claim_everything(self, which: int, seconds: float) -> None:
+        """After a while; what waits in the memory of others is fetched first."""
+        if seconds:
+            self.advance(seconds)
+        process = self._process(which)
+        process.runtime.relay.run_once()
+        self._claim(process, 100)
 
     def _claim(self, process: Process, count: int) -> list[Attempt]:
         runtime = process.runtime
@@ -415,6 +459,9 @@ class EngineMachine(RuleBasedStateMachine):
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self.store.moved()
+        if seconds > REPORT_SECONDS:
+            for process in self.processes:
+                self._report(process)
 
     @rule(seconds=st.sampled_from([-4_000.0, -20.0, 20.0, 4_000.0]))
     def jump(self, seconds: float) -> None:

@@ -7,10 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from taskflow.adapters.metadata.database import Database, Prepared
 from taskflow.bootstrap import Runtime, build
 from taskflow.core.registry import Registry, TaskOptions
 from taskflow.settings import Settings
@@ -24,8 +27,31 @@ COMMON = settings(
     stateful_step_count=50,
     deadline=None,
     print_blob=True,
+    phases=[phase for phase in Phase if phase is not Phase.explain],  # it takes minutes
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An example starts half a dozen processes, and most of a start is SQLAlchemy compiling the same statements."""
+    for name in ("prepare", "prepare_rows"):
+        monkeypatch.setattr(Database, name, _remembering(getattr(Database, name)))
+
+
+def _remembering(prepare: Callable[[Database, Any], Prepared]) -> Callable[..., Prepared]:
+    known: dict[Any, Prepared] = {}
+
+    def remembered(database: Database, statement: Any) -> Prepared:
+        structure = statement._generate_cache_key()
+        if structure is None:
+            return prepare(database, statement)
+        key = (database.is_sqlite, structure.key, *(b.value for b in structure.bindparams))
+        if key not in known:
+            known[key] = prepare(database, statement)
+        return known[key]
+
+    return remembered
 
 
 def open_runtime(home: Path, clock: FakeClock, num_workers: int, database_url: str = "") -> Runtime:
@@ -98,6 +124,7 @@ def machine_on(make: Callable[[], Store]) -> Callable[[], EngineMachine]:
     return machine
 
 
+@pytest.mark.timeout(600)  # making a failure small takes minutes
 def test_on_sqlite(tmp_path: Path) -> None:
     template = tmp_path / "template"
     open_runtime(template, FakeClock(), 0).close()
@@ -106,6 +133,7 @@ def test_on_sqlite(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.timeout(600)
 def test_on_postgresql(
     tmp_path: Path,
     postgres_server: Postgres,

@@ -79,6 +79,22 @@ def test_a_clock_that_jumps_forward_takes_no_task_from_a_living_worker(
     assert statuses(working, [task_id]) == {TaskStatus.COMPLETED}
 
 
+def test_a_clock_that_jumps_forward_makes_no_living_worker_unknown(
+    make: Make, clock: FakeClock
+) -> None:
+    """Else nobody would notice when it really dies, before its leases have run out."""
+    working, other = make(), make()
+    report(working)
+    submit(working, 2)
+    start(working, 2)
+    clock.jump(7_200)
+    other.recovery.run_once()
+    clock.advance(1)
+    other.recovery.run_once()
+    die(working)
+    assert other.recovery.run_once() == 2
+
+
 def test_a_clock_that_jumps_back_keeps_nothing_waiting(make: Make, clock: FakeClock) -> None:
     """A pending task is due, whatever the clock says afterwards; also when the process starts again."""
     runtime = make()
