@@ -97,7 +97,7 @@ def test_every_statement_of_the_hot_path_searches_by_key(harness: MetadataHarnes
     hot = ("_claim", "_started_events", "_claimed", "_state", "_leases", "_finish", "_extend")
     with database.write():
         for name in (*hot, "_insert_tasks", "_parents"):
-            statement = prepared[name]
+            statement = getattr(prepared[name], "many", prepared[name])
             rows = database._writer.execute(
                 f"EXPLAIN QUERY PLAN {statement.text}", [None] * len(statement._names)
             )

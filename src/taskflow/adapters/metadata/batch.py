@@ -7,13 +7,13 @@ stays small: ``[["default", "0199…", 7], …]``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.database import Database, Prepared, Transaction
 from taskflow.adapters.metadata.schema import Id
 
 Type = sa.types.TypeEngine[Any]
@@ -21,6 +21,9 @@ TEXT: Type = sa.Text()
 INTEGER: Type = sa.BigInteger()
 NUMBER: Type = sa.Double()
 ID: Type = Id
+
+
+_FEW = 8  # rows; beyond it the hand-overs of the GIL, one a row, cost more than the JSON
 
 
 def batch_table(
@@ -52,9 +55,27 @@ def batch_text(rows: Sequence[Sequence[Any]]) -> str:
     return orjson.dumps(rows, default=tuple).decode()
 
 
-def insert_from(
-    database: Database, table: sa.Table, columns: Mapping[str, Type]
-) -> sa.sql.dml.Insert:
-    """``INSERT INTO table (columns) SELECT … FROM batch``."""
+def insert_from(database: Database, table: sa.Table, columns: Mapping[str, Type]) -> PreparedInsert:
+    """``INSERT INTO table (columns) SELECT … FROM batch``, for `insert`."""
     batch = batch_table(database, columns)
-    return table.insert().from_select(list(columns), sa.select(batch))
+    many = table.insert().from_select(list(columns), sa.select(batch))
+    few = None
+    if database.is_sqlite:
+        marks = ", ".join("?" * len(columns))
+        few = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - names of our own schema
+    return PreparedInsert(database.prepare(many), few)
+
+
+class PreparedInsert(NamedTuple):
+    """``few`` takes plain rows: for a handful of them reading the batch's JSON would cost more than the rows do."""
+
+    many: Prepared
+    few: str | None
+
+
+def insert(tx: Transaction, statement: PreparedInsert, rows: Sequence[Sequence[Any]]) -> None:
+    """Rows in the order of the statement's columns."""
+    if statement.few is not None and len(rows) <= _FEW:
+        tx.run_each(statement.few, rows)
+    else:
+        tx.run(statement.many, batch=batch_text(rows))

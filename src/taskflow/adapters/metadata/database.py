@@ -74,6 +74,10 @@ class Transaction:
         self._cursor.execute(statement.text, statement.parameters(parameters))
         return int(self._cursor.rowcount)
 
+    def run_each(self, text: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute once for every row of positional parameters."""
+        self._cursor.executemany(text, rows)
+
     def rows(self, statement: Prepared, **parameters: Any) -> list[Sequence[Any]]:
         """Execute and fetch all rows, of a statement made by `Database.prepare_rows`."""
         self._cursor.execute(statement.text, statement.parameters(parameters))

@@ -19,6 +19,7 @@ from taskflow.adapters.metadata.batch import (
     Type,
     batch_table,
     batch_text,
+    insert,
     insert_from,
 )
 from taskflow.adapters.metadata.database import Database, Transaction
@@ -74,33 +75,29 @@ class Journal:
     def __init__(self, database: Database, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
         self._shard = random.randrange(_SHARDS)
-        self._insert_events = database.prepare(
-            insert_from(
-                database,
-                schema.events,
-                {
-                    "tenant_id": TEXT,
-                    "task_id": ID,
-                    "type": TEXT,
-                    "at": INTEGER,
-                    "attempt": INTEGER,
-                    "data": TEXT,
-                },
-            )
+        self._insert_events = insert_from(
+            database,
+            schema.events,
+            {
+                "tenant_id": TEXT,
+                "task_id": ID,
+                "type": TEXT,
+                "at": INTEGER,
+                "attempt": INTEGER,
+                "data": TEXT,
+            },
         )
-        self._insert_outbox = database.prepare(
-            insert_from(
-                database,
-                schema.outbox,
-                {
-                    "id": ID,
-                    "tenant_id": TEXT,
-                    "task_id": ID,
-                    "task": TEXT,
-                    "priority": INTEGER,
-                    "due_at": INTEGER,
-                },
-            )
+        self._insert_outbox = insert_from(
+            database,
+            schema.outbox,
+            {
+                "id": ID,
+                "tenant_id": TEXT,
+                "task_id": ID,
+                "task": TEXT,
+                "priority": INTEGER,
+                "due_at": INTEGER,
+            },
         )
         results = {
             "tenant_id": TEXT,
@@ -136,7 +133,7 @@ class Journal:
         if events:
             now = tx.now
             rows = [(e.tenant_id, e.task_id, e.type, now, e.attempt, e.data) for e in events]
-            tx.run(self._insert_events, batch=batch_text(rows))
+            insert(tx, self._insert_events, rows)
 
     def results(self, tx: Transaction, results: Sequence[NewResult]) -> None:
         if results:
@@ -193,7 +190,7 @@ class Journal:
                     OutboxEntry(Message(task_id, tenant_id, task, priority, delay), entry_id)
                 )
         if rows:
-            tx.run(self._insert_outbox, batch=batch_text(rows))
+            insert(tx, self._insert_outbox, rows)
         return to_send
 
 

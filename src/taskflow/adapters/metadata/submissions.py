@@ -15,6 +15,7 @@ from taskflow.adapters.metadata.batch import (
     TEXT,
     batch_table,
     batch_text,
+    insert,
     insert_from,
 )
 from taskflow.adapters.metadata.database import Database, Transaction
@@ -67,21 +68,19 @@ class SqlSubmissions:
             "max_retries": INTEGER, "timeout_seconds": NUMBER, "run_at": INTEGER, "expires_at": INTEGER,
             "created_at": INTEGER, "finished_at": INTEGER, "waits_for": INTEGER, "fingerprint": TEXT,
         }  # fmt: skip
-        self._insert_tasks = database.prepare(insert_from(database, t, columns))
+        self._insert_tasks = insert_from(database, t, columns)
         inputs = {
             "tenant_id": TEXT, "task_id": ID, "arguments": TEXT, "input_key": TEXT, "metadata": TEXT,
             "tags": TEXT, "depends_on": TEXT, "idempotency_key": TEXT, "request_id": TEXT,
         }  # fmt: skip
-        self._insert_inputs = database.prepare(insert_from(database, schema.task_inputs, inputs))
-        self._insert_tags = database.prepare(
-            insert_from(database, schema.task_tags, {"tenant_id": TEXT, "tag": TEXT, "task_id": ID})
+        self._insert_inputs = insert_from(database, schema.task_inputs, inputs)
+        self._insert_tags = insert_from(
+            database, schema.task_tags, {"tenant_id": TEXT, "tag": TEXT, "task_id": ID}
         )
-        self._insert_dependencies = database.prepare(
-            insert_from(
-                database,
-                schema.task_dependencies,
-                {"tenant_id": TEXT, "depends_on": ID, "task_id": ID},
-            )
+        self._insert_dependencies = insert_from(
+            database,
+            schema.task_dependencies,
+            {"tenant_id": TEXT, "depends_on": ID, "task_id": ID},
         )
         self._parents = database.prepare_rows(_parents(database))
         waiting: sa.Select[Any] = sa.select(sa.literal_column("1")).where(
@@ -246,13 +245,13 @@ class SqlSubmissions:
                 failed.append(row)
             elif status != _BLOCKED:
                 sends.append(Send(tenant_id, task_id, new.task, new.priority, run_at))
-        tx.run(self._insert_tasks, batch=batch_text(task_rows))
-        tx.run(self._insert_inputs, batch=batch_text(input_rows))
+        insert(tx, self._insert_tasks, task_rows)
+        insert(tx, self._insert_inputs, input_rows)
         self._journal.events(tx, events)
         if tags:
-            tx.run(self._insert_tags, batch=batch_text(tags))
+            insert(tx, self._insert_tags, tags)
         if dependencies:
-            tx.run(self._insert_dependencies, batch=batch_text(dependencies))
+            insert(tx, self._insert_dependencies, dependencies)
         if failed:
             self._write_failed(tx, failed)
         return self._journal.send(
