@@ -67,17 +67,19 @@ class _Child:
                 os._exit(0)
 
     def _listen(self) -> None:
-        with self._connection.makefile("rb") as lines:
-            for line in lines:
-                message = orjson.loads(line)
-                if message["type"] == "cancel":
-                    self.cancelled = True
-                else:
-                    self.cancelled = False
-                    self._requests.put(message)
-        os.killpg(
-            os.getpgrp(), signal.SIGKILL
-        )  # the parent is gone, nobody waits for what is running here
+        try:
+            with self._connection.makefile("rb") as lines:
+                for line in lines:
+                    message = orjson.loads(line)
+                    if message["type"] == "cancel":
+                        self.cancelled = True
+                    else:
+                        self.cancelled = False
+                        self._requests.put(message)
+        finally:
+            # The parent is gone, nobody waits for what is running here. A parent that died with something of ours
+            # unread ends the connection with an error instead of an end of file.
+            os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def _carry_out(self, request: dict[str, Any]) -> bool:
         """Answer one request; True when this process has had its day."""
