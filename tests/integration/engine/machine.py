@@ -92,9 +92,31 @@ class EngineMachine(RuleBasedStateMachine):
 
     # --- processes ------------------------------------------------------------------------------
 
-    @initialize()
-    def first_process(self) -> None:
+    @initialize(
+        wishes=st.lists(
+            st.tuples(
+                st.sampled_from([0.0, 0.0, 20.0]),
+                st.sampled_from([None, None, 1.0, 15.0]),
+                st.lists(st.integers(0, 99), max_size=2),
+            ),
+            min_size=3,
+            max_size=8,
+        )
+    )
+    def first_process(self, wishes: list[tuple[float, float | None, list[int]]]) -> None:
+        """Hypothesis leaves some rules out of each example; without tasks the others would do nothing."""
         self._start()
+        for number, (delay, expires_in, parents) in enumerate(wishes):
+            self.submit(
+                where=number,
+                tenant=TENANTS[0],
+                delay=delay,
+                expires_in=expires_in,
+                max_retries=number % 3,
+                parents=parents if number else [],
+                priority=TaskPriority.NORMAL,
+                key=None,
+            )
 
     @precondition(lambda self: len(self.processes) < MOST_PROCESSES)
     @rule()
@@ -479,13 +501,15 @@ class EngineMachine(RuleBasedStateMachine):
             stored = runtime.tasks.get_many(tenant, [task.task_id for task in tasks])
             assert len(stored) == len(tasks)
             for task, found in zip(tasks, stored, strict=True):
-                assert (
+                stored_as = (
                     found.status, found.attempt, found.failure_count, found.crash_count,
                     found.cancel_requested, found.result, _us(found.run_at), _us(found.expires_at),
-                ) == (
+                )  # fmt: skip
+                expected_as = (
                     task.status, task.attempt, task.failure_count, task.crash_count,
                     task.cancel_requested, task.result, task.run_at, task.expires_at,
                 )  # fmt: skip
+                assert stored_as == expected_as, task.task_id
                 assert (found.finished_at is not None) == (task.status in FINAL)
             counts = runtime.stores.insights.counts(tenant).by_status
             expected = Counter(task.status.value for task in tasks)

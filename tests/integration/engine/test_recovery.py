@@ -130,6 +130,29 @@ def test_a_lease_that_runs_out_is_taken_over_by_another_process(
     assert other.tasks.get(TENANT, task_id).result == "right"
 
 
+def test_a_zombie_does_not_take_the_outcome_of_its_successor_along(
+    make: Make, clock: FakeClock
+) -> None:
+    """The same process lost a task, claimed it again, and both attempts end at the same time."""
+    runtime, other = make(lease_seconds=30), make(lease_seconds=30)
+    [task_id] = submit(runtime)
+    [zombie] = start(runtime)
+    clock.advance(31)
+    other.recovery.run_once()
+    clock.advance(10)
+    assert other.recovery.run_once() == 1
+    runtime.relay.run_once()
+    [attempt] = start(runtime)
+    execution = runtime.execution
+    late, right = (
+        execution.succeeded(zombie, "late", 1.0),
+        execution.succeeded(attempt, "right", 1.0),
+    )
+    execution.finish([(zombie, late), (attempt, right)])
+    task = runtime.tasks.get(TENANT, task_id)
+    assert (task.status, task.result) == (TaskStatus.COMPLETED, "right")
+
+
 def test_a_task_that_crashes_its_workers_is_dead_lettered(make: Make) -> None:
     survivor = make(max_crashes=3)
     [poison] = submit(survivor)

@@ -161,10 +161,12 @@ class SqlExecution:
             kept: list[Outcome] = []
             tasks: list[tuple[str, int]] = []  # name and priority of each kept outcome
             for outcome in outcomes:
-                state = states.pop((outcome.tenant_id, outcome.task_id), None)
+                key = TaskKey(outcome.tenant_id, outcome.task_id)
+                state = states.get(key)
                 if state is None or state[0] != outcome.lease_token:
-                    fenced.append(TaskKey(outcome.tenant_id, outcome.task_id))
+                    fenced.append(key)
                     continue
+                del states[key]  # an outcome given twice counts once
                 _, cancel_requested, task, priority, _ = state
                 cancelled = cancel_requested and outcome.status not in FINAL
                 kept.append(outcome._replace(status=_CANCELLED) if cancelled else outcome)
