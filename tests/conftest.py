@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from taskflow.settings import Settings
-from tests.support import postgres
+from tests.support import aws, postgres, run
 
 # How long an example takes says more about the machine's other work than about our code.
 hypothesis.settings.register_profile("taskflow", deadline=None)
@@ -19,7 +19,7 @@ _RUN_IS_OURS = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_RUN_IS_OURS] = postgres.begin_run()
+    config.stash[_RUN_IS_OURS] = run.begin()
     # A developer's settings must not decide whether tests pass: neither those of the environment nor those of .env.
     Settings.model_config["env_file"] = None
     for name in [name for name in os.environ if name.startswith("TASKFLOW_")]:
@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if config.stash.get(_RUN_IS_OURS, False):
-        postgres.end_run()
+        run.end()
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +56,15 @@ def postgres_url_factory(postgres_server: postgres.Postgres) -> Iterator[Callabl
 def postgres_database(postgres_url_factory: Callable[..., str]) -> str:
     """URL of a fresh empty database."""
     return postgres_url_factory()
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> str:
+    """Endpoint of this run's moto server. Shared: use names of your own (`tests.support.aws.unique`)."""
+    return aws.endpoint("moto")
+
+
+@pytest.fixture(scope="session")
+def ministack_url() -> str:
+    """Endpoint of this run's MiniStack server. Shared: use names of your own (`tests.support.aws.unique`)."""
+    return aws.endpoint("ministack")

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
+from taskflow.core.errors import ConfigurationError
 from taskflow.core.ids import UUID7
 from taskflow.core.registry import Registry
 from taskflow.core.registry import registry as default_registry
@@ -296,7 +297,7 @@ def build_database(settings: Settings, clock: Clock) -> Database:
 
 
 def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
-    match settings.queue_backend:
+    match settings.resolved_queue_backend:
         case "local":
             if not works:
                 from taskflow.adapters.queue.detached import DetachedQueue
@@ -310,16 +311,20 @@ def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
                 visibility_timeout_seconds=settings.lease_seconds * 2,
                 starvation_every=settings.starvation_every,
             )
+        case "sqs":
+            raise ConfigurationError("TASKFLOW_QUEUE_BACKEND=sqs is being built")
         case never:
             assert_never(never)
 
 
 def build_payload_store(settings: Settings) -> PayloadStore:
-    match settings.payload_backend:
+    match settings.resolved_payload_backend:
         case "files":
             from taskflow.adapters.payloads.files import FilePayloads
 
             return FilePayloads(settings.home / "payloads")
+        case "s3":
+            raise ConfigurationError("TASKFLOW_PAYLOAD_BACKEND=s3 is being built")
         case never:
             assert_never(never)
 

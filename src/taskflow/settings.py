@@ -32,15 +32,20 @@ class Settings(BaseSettings):
     )
 
     # Where things are kept
+    backend: Literal["local", "aws"] = Field(
+        "local", description="aws: SQS, S3 and PostgreSQL, each of which may also be chosen alone"
+    )
     home: Path = Field(
         Path(".taskflow"), description="Directory of local data: store, payloads, mailbox"
     )
     database_url: str = Field(
         "", description="sqlite:///… or postgresql://…; empty: taskflow.db in the home"
     )
-    queue_backend: Literal["local"] = Field("local", description="The task queue")
-    payload_backend: Literal["files"] = Field(
-        "files", description="Where payloads over the inline limit go"
+    queue_backend: Literal["", "local", "sqs"] = Field(
+        "", description="The task queue: local or sqs; empty: as the backend says"
+    )
+    payload_backend: Literal["", "files", "s3"] = Field(
+        "", description="Payloads over the inline limit: files or s3; empty: as the backend says"
     )
     tasks: Names = Field(
         (), description="Modules that register tasks, comma-separated, imported at start"
@@ -49,6 +54,57 @@ class Settings(BaseSettings):
         5.0,
         ge=0,
         description="How long to wait for another process that holds the SQLite write lock",
+    )
+
+    # PostgreSQL
+    database_secret_arn: str = Field(
+        "",
+        description="Secrets Manager secret with the database's address and password, instead of a URL",
+    )
+    database_pool_size: int = Field(4, ge=1, description="Connections a process keeps")
+    database_max_overflow: int = Field(
+        1, ge=0, description="Connections a process opens beyond these while it needs them"
+    )
+    database_pool_timeout_seconds: float = Field(
+        5.0, gt=0, description="How long to wait for a connection before answering 503"
+    )
+    database_pool_recycle_seconds: float = Field(
+        1_800.0, gt=0, description="Age at which a connection is replaced"
+    )
+    database_connect_timeout_seconds: float = Field(
+        5.0, ge=1, description="How long to wait for PostgreSQL to accept a connection"
+    )
+    database_statement_timeout_seconds: float = Field(
+        30.0, ge=0, description="PostgreSQL gives up a statement after this; 0: never"
+    )
+    database_tls: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = (
+        Field("prefer", description="TLS to PostgreSQL, in libpq's words")
+    )
+    database_tls_root_cert: str = Field(
+        "", description="File of the certificate authorities to trust; empty: libpq's default"
+    )
+    database_replica_url: str = Field(
+        "", description="A read replica for lists and statistics, which may lag; empty: none"
+    )
+
+    # SQS and S3 (region, credentials and endpoint: AWS's own variables)
+    queue_prefix: str = Field(
+        "taskflow-dev",
+        pattern=r"^[A-Za-z0-9_-]{1,66}$",
+        description="Queues are called prefix-priority, their dead letters prefix-priority-dead",
+    )
+    queue_url_critical: str = Field("", description="Full URL instead of the name; so the next")
+    queue_url_high: str = Field("", description="Full URL instead of the name")
+    queue_url_normal: str = Field("", description="Full URL instead of the name")
+    queue_url_low: str = Field("", description="Full URL instead of the name")
+    s3_bucket: str = Field("", description="Bucket of payloads, results and artifacts")
+    s3_prefix: str = Field("", description="Before every key, e.g. taskflow/")
+    s3_encryption: Literal["AES256", "aws:kms"] = Field(
+        "AES256", description="Server-side encryption of objects"
+    )
+    s3_kms_key: str = Field("", description="Key for aws:kms; empty: the account's default key")
+    result_url_seconds: float = Field(
+        900.0, ge=1, le=604_800, description="How long a presigned result_url works"
     )
 
     # HTTP
@@ -182,6 +238,14 @@ class Settings(BaseSettings):
     def priorities(self) -> frozenset[int] | None:
         """Which priorities workers here serve; None: all."""
         return frozenset(int(TaskPriority.parse(name)) for name in self.worker_priorities) or None
+
+    @property
+    def resolved_queue_backend(self) -> Literal["local", "sqs"]:
+        return self.queue_backend or ("sqs" if self.backend == "aws" else "local")
+
+    @property
+    def resolved_payload_backend(self) -> Literal["files", "s3"]:
+        return self.payload_backend or ("s3" if self.backend == "aws" else "files")
 
     @property
     def resources(self) -> dict[str, float]:

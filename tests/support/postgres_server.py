@@ -1,12 +1,11 @@
 """Runs one throw-away PostgreSQL for a test run, and stops it when the run ends, however it ends.
 
-Started as a process of its own (`python postgres_server.py OWNER_PID DIRECTORY`): it outlives no owner, not even one
-that was killed. It prints one line of JSON, ``{"url": …}`` or ``{"error": …}``, once the server answers or never will.
+Started as a process of its own (`-m tests.support.postgres_server OWNER_PID LOCK_FILE`): it outlives no owner, not
+even one that was killed. It prints one line of JSON, ``{"url": …}`` or ``{"error": …}``, once the server answers or never will.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import select
@@ -20,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.run import report, serving
+
 SUPERUSER = "taskflow"
 # Durability is what a test cluster can do without: it never survives its run.
 SPEED = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"]
@@ -32,52 +33,20 @@ class PostgresMissingError(RuntimeError):
 
 def main(owner_pid: int, lock_path: Path) -> None:
     """Serve until the owner is gone or SIGTERM arrives. ``lock_path`` stays locked for as long as files exist."""
-    import fcntl
-
-    lock = lock_path.open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    stop, stop_writer = os.pipe()
-    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(name, lambda *_: os.write(stop_writer, b"."))
     directory = Path(tempfile.mkdtemp(prefix="taskflow-postgres-"))
     server: subprocess.Popen[bytes] | None = None
-    owner_is_gone = False
-    try:
-        server, url = start(directory)
-        report({"url": url, "pid": os.getpid()})
-        owner_is_gone = wait_for_end(owner_pid, stop)
-    except (PostgresMissingError, OSError, subprocess.SubprocessError) as exc:
-        report({"error": f"{type(exc).__name__}: {exc}"})
-    finally:
-        if server is not None:
-            server.send_signal(signal.SIGQUIT)  # immediate shutdown
-            server.wait()
-        shutil.rmtree(directory, ignore_errors=True)
-        if owner_is_gone:
-            shutil.rmtree(lock_path.parent, ignore_errors=True)
-
-
-def report(answer: dict[str, Any]) -> None:
-    print(json.dumps(answer), flush=True)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 1)
-
-
-def wait_for_end(owner_pid: int, stop: int) -> bool:
-    """Until ``stop`` is readable or the owner process is gone; whether it is gone."""
-    watched = [stop]
-    if hasattr(os, "pidfd_open"):
+    with serving(owner_pid, lock_path) as wait_for_end:
         try:
-            watched.append(os.pidfd_open(owner_pid))
-        except ProcessLookupError:
-            return True
-        return stop not in select.select(watched, [], [])[0]
-    while not select.select(watched, [], [], 1.0)[0]:  # macOS
-        try:
-            os.kill(owner_pid, 0)
-        except ProcessLookupError:
-            return True
-    return False
+            server, url = start(directory)
+            report({"url": url})
+            wait_for_end()
+        except (PostgresMissingError, OSError, subprocess.SubprocessError) as exc:
+            report({"error": f"{type(exc).__name__}: {exc}"})
+        finally:
+            if server is not None:
+                server.send_signal(signal.SIGQUIT)  # immediate shutdown
+                server.wait()
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def start(directory: Path) -> tuple[subprocess.Popen[bytes], str]:

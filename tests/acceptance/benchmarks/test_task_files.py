@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from benchmarks.run import compare
 from benchmarks.task_file import Recipe, generate, read, write
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psycopg2
 
-from tests.support.postgres import RUN_DIRECTORY, RUN_OWNER, Postgres
+from tests.support import run
+from tests.support.postgres import Postgres
 
 ROOT = Path(__file__).parents[3]
 
@@ -52,16 +53,16 @@ def test_a_template_is_prepared_once_and_cloned_with_its_content(
 
 OWNER = """
 import os, sys
-from tests.support import postgres
-assert postgres.begin_run()
-print(os.environ[postgres.RUN_DIRECTORY], postgres.server().url, flush=True)
+from tests.support import postgres, run
+assert run.begin()
+print(os.environ[run.DIRECTORY], postgres.server().url, flush=True)
 sys.stdin.read()
-postgres.end_run()
+run.end()
 """
 
 
 def owner() -> tuple[subprocess.Popen[str], Path, str]:
-    hidden = ("PYTEST_XDIST_WORKER", "TASKFLOW_TEST_DATABASE_URL", RUN_DIRECTORY, RUN_OWNER)
+    hidden = ("PYTEST_XDIST_WORKER", "TASKFLOW_TEST_DATABASE_URL", run.DIRECTORY, run.OWNER)
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     process = subprocess.Popen(
         [sys.executable, "-c", OWNER],
@@ -96,7 +97,7 @@ def test_the_server_is_gone_when_the_run_ends() -> None:
 def test_the_server_is_gone_when_the_run_is_killed() -> None:
     process, directory, url = owner()
     assert answers(url)
-    with (directory / "postgres.lock").open("a") as lock:
+    with (directory / "PostgreSQL.server.lock").open("a") as lock:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         fcntl.flock(lock, fcntl.LOCK_EX)  # held until the server has stopped
