@@ -132,6 +132,10 @@ class Settings(BaseSettings):
     inline_payload_bytes: int = Field(
         65_536, ge=0, description="Payloads above this go to the payload store"
     )
+    max_artifact_bytes: int = Field(
+        16 * 2**20, ge=1, description="Largest artifact; it passes through the memory of a process"
+    )
+    max_artifacts: int = Field(100, ge=1, description="Most artifacts of one task")
     default_max_retries: int = Field(3, ge=0, description="Retries of a task that names none")
     default_timeout: float = Field(
         300.0, gt=0, description="Seconds an attempt may run, if the task names none"
@@ -148,6 +152,12 @@ class Settings(BaseSettings):
     # Workers
     num_workers: int = Field(
         4, ge=0, le=1_000, description="Attempts that may run at once; 0: no worker here"
+    )
+    worker_health_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port on which `taskflow worker` answers GET /health; 0: none",
     )
     worker_priorities: Names = Field(
         (), description="Serve only these priorities, comma-separated; empty: all"
@@ -199,6 +209,13 @@ class Settings(BaseSettings):
     )
     email_from: str = Field("taskflow@localhost", description="Sender of mail by the email handler")
 
+    # Fault injection
+    chaos_seed: int = Field(
+        0,
+        ge=0,
+        description="Let the queue misbehave as SQS may, in an order that this seed decides, for tests; 0: never",
+    )
+
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level that is logged"
@@ -248,6 +265,11 @@ class Settings(BaseSettings):
         return self.payload_backend or ("s3" if self.backend == "aws" else "files")
 
     @property
+    def aws_region(self) -> str | None:
+        """AWS's own variables; boto3 by itself knows only the second, Lambda and ECS set the first."""
+        return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+
+    @property
     def resources(self) -> dict[str, float]:
         """What workers here have, by name."""
         amounts: dict[str, float] = {}
@@ -264,6 +286,11 @@ class Settings(BaseSettings):
     def new_worker_id(self, unique: str) -> str:
         """``host-pid-unique``: names a worker process in rows, logs and metrics."""
         return f"{socket.gethostname()[:64]}-{os.getpid()}-{unique}"
+
+
+def environment() -> dict[str, str]:
+    """A copy of this process's environment: for processes it starts, and for variables that are AWS's."""
+    return dict(os.environ)
 
 
 def load(**values: Any) -> Settings:

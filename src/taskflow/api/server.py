@@ -15,55 +15,17 @@ import uvicorn
 from fastapi import FastAPI
 
 from taskflow.api.dependencies import Instance
-from taskflow.core.errors import TaskFlowError
+from taskflow.listening import address_of, listen
 from taskflow.logs import get_logger
 from taskflow.settings import Settings
 
 log = get_logger(__name__)
 
-_BACKLOG = 2_048  # connections that may wait to be accepted
 _KEEP_ALIVE_SECONDS = (
     75  # longer than the idle timeout of AWS load balancers (60 s), so that they close first
 )
 _GC_THRESHOLD = 20_000  # new objects between collections: about 100 requests in flight
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class CannotListenError(TaskFlowError):
-    """The address is taken, not this machine's, or not allowed."""
-
-    code = "cannot_listen"
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """The socket to serve on; port 0 takes any free one. Raises CannotListenError: one clear sentence.
-
-    Apart from `serve`, so that a command can refuse before it opens anything else.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as exc:
-        raise CannotListenError(f"cannot listen on {host}: {exc.strerror} (TASKFLOW_HOST)") from exc
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as exc:
-        listener.close()
-        raise CannotListenError(
-            f"cannot listen on {host}:{port}: {exc.strerror}; choose another port (--port, TASKFLOW_PORT)"
-        ) from exc
-    listener.setblocking(False)
-    return listener
-
-
-def address_of(listener: socket.socket) -> str:
-    """``http://host:port`` as a client would write it."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve(

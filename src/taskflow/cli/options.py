@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,3 +18,24 @@ Url = Annotated[
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="Id of a task.")]
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID…", help="Ids of tasks.")]
 Limit = Annotated[int, typer.Option(help="At most this many.", min=1)]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Module that registers tasks. Repeatable. Default: TASKFLOW_TASKS.",
+        metavar="MODULE",
+    ),
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[
+    int | None, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65_535)
+]
+Workers = Annotated[int | None, typer.Option(help="Attempts that may run at once.", min=0)]
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The settings that were named as options. Modules become one text, as in the environment."""
+    return {
+        name: ",".join(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if value is not None and value != []
+    }

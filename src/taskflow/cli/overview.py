@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from taskflow.cli.connection import connected
 from taskflow.cli.options import Json, Url
@@ -81,6 +83,17 @@ def version() -> None:
     from taskflow import __version__
 
     print(__version__)
+
+
+def root(
+    is_asked: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    """Background tasks that are never lost."""
+    if is_asked:
+        version()
+        raise typer.Exit
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from taskflow.cli import bench, dead_letters, dev, overview, store, submit, tasks
+from taskflow.cli import api, bench, dead_letters, dev, overview, store, submit, tasks, worker
 from taskflow.core.errors import ConfigurationError, InvalidRequestError, TaskFlowError
 
 EXIT_FAILED = 1
@@ -36,7 +36,10 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+program.callback()(overview.root)
 program.command()(dev.dev)
+program.command()(api.api)
+program.command()(worker.worker)
 program.command()(submit.submit)
 program.command()(tasks.status)
 program.command()(tasks.watch)

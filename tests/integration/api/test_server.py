@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from taskflow.api.server import CannotListenError, address_of, listen
+from taskflow.listening import CannotListenError, address_of, listen
 from tests.support.server import ServerProcess, serving
 
 LIMIT = 65_536

@@ -11,11 +11,11 @@ import pytest
 import uvicorn
 
 from taskflow.api.app import create_app
-from taskflow.api.server import address_of, listen
 from taskflow.app import TaskFlow
 from taskflow.calls.tasks import TaskCalls
 from taskflow.client import Client
 from taskflow.core.registry import Registry
+from taskflow.listening import address_of, listen
 from tests.integration.python_api.samples import Gate, sample_registry
 
 

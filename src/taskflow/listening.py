@@ -1,0 +1,53 @@
+"""Sockets to listen on. Opened before anything else: a port that is taken is the likeliest mistake."""
+
+from __future__ import annotations
+
+import socket
+
+from taskflow.core.errors import TaskFlowError
+
+_BACKLOG = 2_048  # connections that may wait to be accepted
+
+
+class CannotListenError(TaskFlowError):
+    """The address is taken, not this machine's, or not allowed."""
+
+    code = "cannot_listen"
+
+
+def listen(host: str, port: int, *, option: str = "--port, TASKFLOW_PORT") -> socket.socket:
+    """The socket to serve on; port 0 takes any free one. Raises CannotListenError: one clear sentence.
+
+    ``option`` is what it tells to change.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as exc:
+        raise CannotListenError(f"cannot listen on {host}: {exc.strerror} (TASKFLOW_HOST)") from exc
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise CannotListenError(
+            f"cannot listen on {host}:{port}: {exc.strerror}; choose another port ({option})"
+        ) from exc
+    listener.setblocking(False)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """``http://host:port`` as a client would write it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """One that nobody listened on a moment ago."""
+    with listen(host, 0) as listener:
+        port: int = listener.getsockname()[1]
+        return port
