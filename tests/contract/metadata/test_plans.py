@@ -98,7 +98,7 @@ def test_every_statement_of_the_hot_path_searches_by_key(harness: MetadataHarnes
     with database.write():
         for name in (*hot, "_insert_tasks", "_parents"):
             statement = getattr(prepared[name], "many", prepared[name])
-            rows = database._writer.execute(
+            rows = database.connections.writer().execute(
                 f"EXPLAIN QUERY PLAN {statement.text}", [None] * len(statement._names)
             )
             steps = [row[3] for row in rows]

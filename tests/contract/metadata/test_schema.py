@@ -89,6 +89,6 @@ def test_an_impossible_database_url_is_refused_in_one_sentence(url: str, sentenc
 def test_postgresql_without_its_driver_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("taskflow.adapters.metadata.database.find_spec", lambda _name: None)
+    monkeypatch.setattr("taskflow.adapters.metadata.postgresql.find_spec", lambda _name: None)
     with pytest.raises(ConfigurationError, match=r"taskflow\[aws\]"):
         Database("postgresql://u@localhost/db", clock=FakeClock())

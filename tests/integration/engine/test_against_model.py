@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from taskflow.adapters.metadata.database import Database, Prepared
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.transaction import Prepared
 from taskflow.bootstrap import Runtime, build
 from taskflow.core.registry import Registry, TaskOptions
 from taskflow.settings import Settings

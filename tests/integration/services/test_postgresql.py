@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.postgresql import PostgresqlOptions
+from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.errors import CommitUnknownError, StoreUnavailableError
 from taskflow.core.retry import Retry
 from taskflow.core.submission import Accepted
@@ -116,8 +118,7 @@ def test_all_connections_in_use_is_an_error_that_passes(engines: Callable[..., E
     database = Database(
         str(engine.runtime.settings.database_url),
         clock=engine.clock,
-        pool_size=1,
-        pool_timeout_seconds=0.05,
+        postgresql=PostgresqlOptions(pool_size=1, max_overflow=0, pool_timeout_seconds=0.05),
     )
     with database.write(), pytest.raises(StoreUnavailableError, match="in use"):
         database.now()

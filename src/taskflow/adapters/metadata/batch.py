@@ -13,8 +13,9 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from taskflow.adapters.metadata.database import Database, Prepared, Transaction
+from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.schema import Id
+from taskflow.adapters.metadata.transaction import Prepared, Transaction
 
 Type = sa.types.TypeEngine[Any]
 TEXT: Type = sa.Text()

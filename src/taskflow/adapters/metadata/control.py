@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, INTEGER, TEXT, batch_table, batch_text
-from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, Dependents
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
+from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.events import EventType
 from taskflow.core.ids import first_id
 from taskflow.core.task import FINAL, TaskStatus, sources

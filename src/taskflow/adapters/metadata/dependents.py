@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, INTEGER, TEXT, batch_table, batch_text
-from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.journal import Journal, NewEvent, NewResult, Send, Tally
+from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.classification import describe
 from taskflow.core.errors import DependencyFailedError
 from taskflow.core.events import EventType

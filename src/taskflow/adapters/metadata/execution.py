@@ -7,9 +7,10 @@ from typing import Any
 
 from taskflow.adapters.metadata import execution_statements as statements
 from taskflow.adapters.metadata.batch import batch_text
-from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import Dependents
 from taskflow.adapters.metadata.journal import Journal, NewEvent, NewResult, Send, Tally
+from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.events import EventType
 from taskflow.core.jsontext import dumps
 from taskflow.core.task import CLAIMABLE, FINAL, TaskStatus

@@ -10,7 +10,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, TEXT, batch_table, batch_text
-from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.errors import IdempotencyConflictError
 from taskflow.core.submission import Accepted, NewTask
 

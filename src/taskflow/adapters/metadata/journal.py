@@ -22,7 +22,8 @@ from taskflow.adapters.metadata.batch import (
     insert,
     insert_from,
 )
-from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.events import EventType
 from taskflow.ports.metadata import OutboxEntry, TaskKey
 from taskflow.ports.queue import Message

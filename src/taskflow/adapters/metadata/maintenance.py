@@ -27,7 +27,7 @@ class SqlMaintenance:
             tx.run(self._probe)
 
     def export(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        with self._database.read() as connection:
+        with self._database.read(unlimited=True) as connection:
             if self._database.is_sqlite:
                 connection.exec_driver_sql("BEGIN")  # one snapshot for all tables
             else:
@@ -40,7 +40,7 @@ class SqlMaintenance:
 
     def import_rows(self, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> int:
         count = 0
-        with self._database.read() as connection:
+        with self._database.read(unlimited=True) as connection:
             if self._database.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             for table in reversed(schema.metadata.sorted_tables):

@@ -54,7 +54,7 @@ def migrate(database: Database) -> str | None:
             raise StoreVersionError(
                 f"the store has schema {before}, this program knows {HEAD} at most: it was written by a newer TaskFlow"
             )
-        with database.read() as connection:
+        with database.read(unlimited=True) as connection:
             config.attributes["connection"] = connection
             if database.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -66,7 +66,7 @@ def migrate(database: Database) -> str | None:
 @contextmanager
 def _one_at_a_time(database: Database) -> Iterator[None]:
     if not database.is_sqlite:
-        with database.read() as connection, connection.begin():
+        with database.read(unlimited=True) as connection, connection.begin():
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
             yield
         return

@@ -18,10 +18,11 @@ from taskflow.adapters.metadata.batch import (
     insert,
     insert_from,
 )
-from taskflow.adapters.metadata.database import Database, Transaction
+from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, failed_dependency
 from taskflow.adapters.metadata.idempotency import IdempotencyKeys, Key, conflict, key_of
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
+from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.errors import (
     QueueFullError,
     TaskFlowError,

@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
 
 from taskflow.core.errors import (
     StoreCorruptError,
     StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
+    TaskFlowError,
 )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Whatever the driver or SQLAlchemy's pool raises inside comes out as `translate` says."""
+    try:
+        yield
+    except TaskFlowError:
+        raise
+    except sa.exc.TimeoutError as exc:
+        raise StoreUnavailableError(
+            "all database connections are in use (TASKFLOW_DATABASE_POOL_SIZE, _MAX_OVERFLOW)",
+            retry_after_seconds=1.0,
+        ) from exc
+    except sa.exc.DBAPIError as exc:
+        raise translate(exc.orig) from exc
+    except sqlite3.Error as exc:
+        raise translate(exc) from exc
+    except Exception as exc:
+        if type(exc).__module__.startswith("psycopg2"):
+            raise translate(exc) from exc
+        raise
 
 
 def translate(exc: BaseException | None) -> Exception:
     """A TaskFlowError for what the surroundings do to us; programming errors stay what they are."""
     assert isinstance(exc, Exception)
+    if isinstance(exc, TaskFlowError):
+        return exc
     if isinstance(exc, sqlite3.Error):
         return _sqlite(exc)
     # By name, because this module also works where psycopg2 is not installed; every SQLSTATE has a class of its own.
@@ -24,6 +53,12 @@ def translate(exc: BaseException | None) -> Exception:
         return StoreFullError("the disk that holds the store is full; nothing was written")
     if "ReadOnlySqlTransaction" in names:
         return StoreReadOnlyError(f"the store cannot be written: {text}")
+    if "QueryCanceled" in names and "timeout" in text:
+        return StoreUnavailableError(
+            "PostgreSQL gave up a statement that took longer than TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS"
+        )
+    if names & {"DeadlockDetected", "SerializationFailure", "LockNotAvailable"}:
+        return StoreUnavailableError(f"PostgreSQL: {text}; nothing was written")
     if names & {"OperationalError", "InterfaceError"}:
         return StoreUnavailableError(f"PostgreSQL did not answer: {text}")
     return exc

@@ -1,0 +1,66 @@
+"""A compiled statement, and the open transaction that runs it on the driver's own cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+
+class Prepared:
+    """A compiled statement: text, and the order of its parameters."""
+
+    __slots__ = ("_constants", "_names", "_positional", "returns_json", "text")
+
+    def __init__(self, compiled: Any, *, returns_json: bool) -> None:
+        self.text: str = str(compiled)
+        self.returns_json = returns_json
+        self._positional: bool = compiled.positional
+        self._names: Sequence[str] = compiled.positiontup or ()
+        self._constants: dict[str, Any] = {
+            name: value for name, value in compiled.params.items() if value is not None
+        }
+
+    def parameters(self, given: Mapping[str, Any]) -> Any:
+        constants = self._constants
+        if self._positional:
+            return [given[name] if name in given else constants.get(name) for name in self._names]
+        return {**constants, **given}
+
+
+class Transaction:
+    """An open transaction on one connection. Not thread safe."""
+
+    def __init__(self, cursor: Any, read_now: Callable[[], int]) -> None:
+        self._cursor = cursor
+        self._read_now = read_now
+        self._now: int | None = None
+
+    @property
+    def now(self) -> int:
+        """Database time in Unix microseconds, the same throughout the transaction."""
+        if self._now is None:
+            self._now = self._read_now()
+        return self._now
+
+    def run(self, statement: Prepared, **parameters: Any) -> int:
+        """Execute; returns the number of rows it changed."""
+        self._cursor.execute(statement.text, statement.parameters(parameters))
+        return int(self._cursor.rowcount)
+
+    def run_each(self, text: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute once for every row of positional parameters."""
+        self._cursor.executemany(text, rows)
+
+    def rows(self, statement: Prepared, **parameters: Any) -> list[Sequence[Any]]:
+        """Execute and fetch all rows, of a statement made by `Database.prepare_rows`."""
+        self._cursor.execute(statement.text, statement.parameters(parameters))
+        return fetch(self._cursor, statement)
+
+
+def fetch(cursor: Any, statement: Prepared) -> list[Sequence[Any]]:
+    if statement.returns_json:
+        rows: list[Sequence[Any]] = orjson.loads(cursor.fetchone()[0])
+        return rows
+    return list(cursor.fetchall())
