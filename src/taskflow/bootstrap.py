@@ -17,6 +17,7 @@ from taskflow.core.ids import UUID7
 from taskflow.core.registry import Registry
 from taskflow.core.registry import registry as default_registry
 from taskflow.core.retry import RetryPolicy
+from taskflow.core.task import TaskPriority
 from taskflow.ports.clock import Clock
 from taskflow.ports.http import HttpSender
 from taskflow.ports.inspection import InspectionStore
@@ -51,6 +52,7 @@ from taskflow.settings import Settings
 
 if TYPE_CHECKING:
     from taskflow.adapters.metadata.database import Database
+    from taskflow.adapters.queue.sqs.names import QueueNames
 
 _TOKEN_BITS = 62  # a lease token is unique per claim, and fits a signed 64-bit column
 
@@ -315,6 +317,39 @@ def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
             raise ConfigurationError("TASKFLOW_QUEUE_BACKEND=sqs is being built")
         case never:
             assert_never(never)
+
+
+def provision_queues(settings: Settings) -> list[str]:
+    """Make each priority's queue and dead-letter queue, or set their attributes right. Returns their names.
+
+    Raises ConfigurationError, QueueUnavailableError.
+    """
+    from taskflow.adapters.queue.sqs.client import sqs_client
+    from taskflow.adapters.queue.sqs.provision import provision
+
+    client = sqs_client(region=settings.aws_region)
+    try:
+        return provision(
+            client,
+            _queue_names(settings),
+            visibility_timeout_seconds=settings.lease_seconds * 2,
+        )
+    finally:
+        client.close()
+
+
+def _queue_names(settings: Settings) -> QueueNames:
+    from taskflow.adapters.queue.sqs.names import QueueNames
+
+    return QueueNames(
+        settings.queue_prefix,
+        {
+            TaskPriority.CRITICAL: settings.queue_url_critical,
+            TaskPriority.HIGH: settings.queue_url_high,
+            TaskPriority.NORMAL: settings.queue_url_normal,
+            TaskPriority.LOW: settings.queue_url_low,
+        },
+    )
 
 
 def build_payload_store(settings: Settings) -> PayloadStore:

@@ -45,6 +45,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "store_version": (500, "The store is of another version"),
     "store_corrupt": (500, "The store is damaged"),
     "internal_error": (500, "Unexpected error"),
+    "queue_unavailable": (503, "The task queue does not answer"),
     "store_unavailable": (503, "The store does not answer"),
     "commit_unknown": (503, "The store went away while it was writing"),
     "store_read_only": (503, "The store cannot be written"),

@@ -176,6 +176,12 @@ class StoreCorruptError(TaskFlowError):
     code = "store_corrupt"
 
 
+class QueueUnavailableError(TaskFlowError):
+    """The task queue did not answer or refused. What was accepted is in the store and is sent later."""
+
+    code = "queue_unavailable"
+
+
 class PayloadMissingError(TaskFlowError):
     """A payload that a row refers to is gone from the payload store."""
 

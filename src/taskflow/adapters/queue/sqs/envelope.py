@@ -1,0 +1,131 @@
+"""How a message looks in SQS: a small JSON body that says everything, attributes for those who only filter.
+
+Works for what boto3 receives and for the records of a Lambda event, which spell the same fields differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from taskflow.adapters.queue.sqs.errors import UndecodableMessageError
+from taskflow.adapters.queue.sqs.limits import GROUP_ID_CHARACTERS
+from taskflow.core.task import TaskPriority
+from taskflow.ports.queue import Delivery, Message
+
+VERSION = 1
+_PRIORITY_NAMES = {int(priority): priority.name.lower() for priority in TaskPriority}
+# Letters, digits and ASCII punctuation: API reference, SendMessage, MessageGroupId.
+_GROUP_ID = re.compile(rf"[!-~]{{1,{GROUP_ID_CHARACTERS}}}")
+_PLAIN = re.compile(r"[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]{1,256}")
+_SHOWN_CHARACTERS = 80
+
+
+def encode(message: Message, *, traceparent: str | None = None) -> dict[str, Any]:
+    """The fields of an entry of SendMessageBatch, without its ``Id``.
+
+    ``traceparent`` (W3C trace context of the submission) travels in the body, where it survives a redrive, and as an
+    attribute. A fraction of a second of delay is a whole one: early is worse than late.
+    """
+    body: dict[str, Any] = {
+        "v": VERSION,
+        "task_id": message.task_id,
+        "tenant_id": message.tenant_id,
+        "task": message.task,
+        "priority": message.priority,
+    }
+    attributes = {
+        "priority": _PRIORITY_NAMES.get(message.priority, str(message.priority)),
+        "tenant": message.tenant_id,
+        "task": message.task,
+    }
+    if traceparent is not None:
+        body["traceparent"] = attributes["traceparent"] = traceparent
+    entry: dict[str, Any] = {
+        # ASCII only: some characters that JSON may carry are not allowed in a message.
+        "MessageBody": json.dumps(body, separators=(",", ":")),
+        "MessageAttributes": text_attributes(attributes),
+        "MessageGroupId": group_id(message.tenant_id),
+    }
+    if message.delay_seconds > 0:
+        entry["DelaySeconds"] = math.ceil(message.delay_seconds)
+    return entry
+
+
+def text_attributes(values: Mapping[str, str]) -> dict[str, Any]:
+    """Those that SQS can carry: it refuses an empty one and most control characters. The body has them all."""
+    return {
+        name: {"DataType": "String", "StringValue": value}
+        for name, value in values.items()
+        if _PLAIN.fullmatch(value)
+    }
+
+
+def group_id(tenant_id: str) -> str:
+    """The tenant, by which SQS's fair queues tell the noisy from the quiet; a hash if SQS cannot spell its name."""
+    if _GROUP_ID.fullmatch(tenant_id):
+        return tenant_id
+    digest = hashlib.sha256(tenant_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"tenant-{digest[:40]}"
+
+
+def entry_bytes(entry: Mapping[str, Any]) -> int:
+    """What SQS counts against its limits: the body, and of each attribute its name, type and value."""
+    size = len(entry["MessageBody"].encode())
+    for name, attribute in entry["MessageAttributes"].items():
+        size += len(name) + len(attribute["DataType"]) + len(attribute["StringValue"].encode())
+    return size
+
+
+def decode(received: Mapping[str, Any]) -> Delivery:
+    """A message as boto3's ``receive_message`` returns it, or a record of a Lambda event.
+
+    The receipt is SQS's receipt handle. Raises UndecodableMessageError, which says what is wrong with the body.
+    """
+    is_record = "receiptHandle" in received
+    text = received.get("body" if is_record else "Body") or ""
+    attributes = received.get("attributes" if is_record else "Attributes") or {}
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise UndecodableMessageError(f"the body is not JSON: {exc}: {_shown(text)}") from None
+    if type(body) is not dict:
+        raise UndecodableMessageError(f"the body is not a JSON object: {_shown(text)}")
+    if (version := body.get("v")) != VERSION:
+        raise UndecodableMessageError(
+            f"the message is of version {version!r:.20}, this TaskFlow reads {VERSION}"
+        )
+    priority = body.get("priority")
+    if type(priority) is not int or priority not in _PRIORITY_NAMES:
+        raise UndecodableMessageError(f"there is no priority {priority!r:.40}")
+    return Delivery(
+        _text(body, "task_id"),
+        _text(body, "tenant_id"),
+        _text(body, "task"),
+        priority,
+        received["receiptHandle" if is_record else "ReceiptHandle"],
+        int(attributes.get("ApproximateReceiveCount", 1)),
+    )
+
+
+def traceparent_of(received: Mapping[str, Any]) -> str | None:
+    """Of a message that `decode` takes."""
+    value = orjson.loads(received.get("body") or received["Body"]).get("traceparent")
+    return value if isinstance(value, str) else None
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if type(value) is not str or not value:
+        raise UndecodableMessageError(f"{name} is {value!r:.40}, not a text")
+    return value
+
+
+def _shown(text: str) -> str:
+    return repr(text[:_SHOWN_CHARACTERS])

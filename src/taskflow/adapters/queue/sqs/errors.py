@@ -1,0 +1,102 @@
+"""What SQS and the way to it have to complain about, by a reason that logs and metrics can count."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from taskflow.core.errors import TaskFlowError
+
+
+class UndecodableMessageError(TaskFlowError):
+    """A message in the queue is not one of TaskFlow's, or of a newer one. It goes to the dead-letter queue."""
+
+    code = "undecodable_message"
+
+
+class Complaint(NamedTuple):
+    """Why a call failed: a stable ``reason``, and what a person needs to know to mend it."""
+
+    reason: str
+    text: str
+
+
+# By error code; the names differ between SQS's older (query) and newer (JSON) protocol, and botocore passes on either.
+_REASONS = {
+    "queue_missing": ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"),
+    "stale_receipt": (
+        "ReceiptHandleIsInvalid",
+        "MessageNotInflight",
+        "AWS.SimpleQueueService.MessageNotInflight",
+    ),
+    "throttled": (
+        "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled",
+        "RequestThrottledException", "TooManyRequestsException", "SlowDown", "RequestLimitExceeded",
+        "KmsThrottled",
+    ),
+    "in_flight_limit": ("OverLimit",),
+    "credentials": (
+        "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
+        "InvalidToken", "RequestExpired", "SignatureDoesNotMatch", "InvalidSignatureException",
+        "UnrecognizedClientException", "MissingAuthenticationToken", "NotAuthorized",
+        "IncompleteSignature", "InvalidSecurity",
+    ),
+    "access_denied": (
+        "AccessDenied", "AccessDeniedException", "AuthFailure", "OptInRequired", "KmsAccessDenied",
+        "KmsDisabled", "KmsInvalidState", "KmsNotFound", "KmsOptInRequired",
+    ),
+}  # fmt: skip
+_REASON_OF = {code: reason for reason, codes in _REASONS.items() for code in codes}
+_ADVICE = {
+    "queue_missing": "the queue does not exist: `taskflow provision` makes it on an emulator, deploy.py on AWS; "
+    "or TASKFLOW_QUEUE_PREFIX or the region is another",
+    "throttled": "SQS asks to slow down",
+    "in_flight_limit": "too many of its messages are in flight",
+    "credentials": "AWS does not take the credentials",
+    "access_denied": "access is denied; needed are sqs:SendMessage, ReceiveMessage, DeleteMessage, "
+    "ChangeMessageVisibility, GetQueueUrl, GetQueueAttributes, and the use of its KMS key",
+}
+
+
+def complaint(exc: Exception) -> Complaint:
+    """Of an error of botocore's."""
+    from botocore import exceptions as boto
+
+    if isinstance(exc, boto.ClientError):
+        error = exc.response.get("Error", {})
+        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return refusal(str(error.get("Code", "")), str(error.get("Message", "")), status=status)
+    if isinstance(
+        exc,
+        boto.NoCredentialsError
+        | boto.PartialCredentialsError
+        | boto.CredentialRetrievalError
+        | boto.TokenRetrievalError
+        | boto.UnauthorizedSSOTokenError,
+    ):
+        return Complaint("credentials", f"there are no AWS credentials to use ({exc})")
+    if isinstance(exc, boto.HTTPClientError | boto.ConnectionError):
+        return Complaint("unreachable", f"SQS does not answer ({exc})")
+    return Complaint("failed", f"{type(exc).__name__}: {exc}")
+
+
+def refusal(code: str, message: str, *, status: int = 0) -> Complaint:
+    """For an error code that SQS answered with, for a call or for one entry of it."""
+    said = f"{code}: {message}".rstrip(": ")
+    reason = _REASON_OF.get(code)
+    if reason is None and code == "InvalidParameterValue" and "receipt handle" in message.lower():
+        # So AWS refuses to change the visibility of a message that another worker has received since.
+        reason = "stale_receipt"
+    if reason is None:
+        reason = "unavailable" if status >= 500 or code in _UNAVAILABLE else "refused"
+    advice = _ADVICE.get(reason)
+    return Complaint(reason, f"{advice} ({said})" if advice else said)
+
+
+_UNAVAILABLE = frozenset(
+    {"InternalError", "InternalFailure", "ServiceUnavailable", "500", "502", "503", "504"}
+)
+
+
+def is_stale(entry: dict[str, Any]) -> bool:
+    """Whether an entry of ``Failed`` says that its receipt is not valid any more."""
+    return refusal(str(entry.get("Code")), str(entry.get("Message", ""))).reason == "stale_receipt"
