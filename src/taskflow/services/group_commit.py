@@ -2,7 +2,8 @@
 
 While one batch commits, the next gathers; there is no timer and no thread of its own. Whoever finds nobody committing
 commits everything that has gathered, including what came from others, so a lone caller pays for nothing but its own
-commit, and a crowd pays for one commit per batch.
+commit, and a crowd pays for one commit per batch: whoever leads waits, less long than the last commit took, for those
+who were answered by it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Generic, TypeVar
 from taskflow.core.errors import CommitUnknownError, StoreUnavailableError
 
 _CLOSE_LOOK_SECONDS = 0.001
+_IMPATIENT_BATCHES = 16
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,19 +56,35 @@ class _Request(Generic[T, R]):
 class GroupCommit(Generic[T, R]):
     """``commit(items)`` returns one result per item and is never called by two threads at once. When it raises, every
     caller of that batch gets the error. Thread safe; `run_async` may be awaited on any number of event loops.
+    ``patience_seconds``: longest wait for others, however long a commit takes.
 
     A caller that goes away (a cancelled coroutine, an interrupted thread) leaves its items: they are still committed.
     """
 
     def __init__(
-        self, commit: Callable[[Sequence[T]], list[R]], *, max_batch: int = 1_000, name: str
+        self,
+        commit: Callable[[Sequence[T]], list[R]],
+        *,
+        max_batch: int = 1_000,
+        name: str,
+        patience_seconds: float = 0.005,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._commit = commit
+        self._patience_seconds = patience_seconds
+        self._clock = clock
         self._max_batch = max_batch
         self._gathered: list[_Request[T, R]] = []
         self._gathering = threading.Lock()
         self._led = False  # somebody commits, or has been called to
         self._leader: _Request[T, R] | None = None  # the waiting caller that was called to commit
+        # Callers that were answered together mostly come back together.
+        self._expected = 1  # so many may be about to call
+        self._awaited: threading.Lock | None = None  # released when they are here
+        self._pump_called = threading.Lock()
+        self._pump_called.acquire()
+        self._impatient = 0  # so many batches do not wait: they did not come back
+        self._commit_seconds = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._closed = False
 
@@ -82,10 +100,11 @@ class GroupCommit(Generic[T, R]):
                 self._check_open()
                 leads = not self._led
                 self._led = True
-                self._gathered.append(request)
+                self._gather(request)
             if not leads:
                 request.called.acquire()
             while not request.done:
+                self._await_crowd(request.called)
                 self._commit_gathered()
         except BaseException:
             with self._gathering:
@@ -110,7 +129,7 @@ class GroupCommit(Generic[T, R]):
                 # Starts with waiting for this lock. It cannot fail later, when the request is among the others.
                 self._executor.submit(self._pump)
                 self._led = True
-            self._gathered.append(request)
+            self._gather(request)
         return await request.future
 
     def close(self) -> None:
@@ -124,6 +143,33 @@ class GroupCommit(Generic[T, R]):
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailableError("this TaskFlow is stopping; nothing was accepted")
+
+    def _gather(self, request: _Request[T, R]) -> None:
+        self._gathered.append(request)
+        if self._awaited is not None and len(self._gathered) >= self._expected:
+            self._awaited.release()
+            self._awaited = None
+
+    def _await_crowd(self, called: threading.Lock) -> None:
+        """Wait for those who were answered last, no longer than a commit takes: one for all of them is cheaper than
+        one for the first of them and another for the rest. A lone caller never waits. ``called`` is held."""
+        with self._gathering:
+            if self._impatient:
+                self._impatient -= 1
+                return
+            if len(self._gathered) >= self._expected or self._closed:
+                return
+            self._awaited = called
+        came = False
+        try:
+            came = called.acquire(timeout=min(self._commit_seconds, self._patience_seconds))
+        finally:
+            with self._gathering:
+                if self._awaited is called:
+                    self._awaited = None
+                    self._impatient = _IMPATIENT_BATCHES
+                elif not came:
+                    called.acquire(blocking=False)  # they came at the last moment
 
     def _hand_over(self) -> None:
         """The next batch is committed by one of those who wait for it: this caller has its answer.
@@ -147,6 +193,7 @@ class GroupCommit(Generic[T, R]):
         """Commits for event loops, which cannot lead."""
         try:
             while self._gathered:
+                self._await_crowd(self._pump_called)
                 self._commit_gathered()
         finally:
             self._hand_over()
@@ -156,6 +203,7 @@ class GroupCommit(Generic[T, R]):
         if not requests:
             return
         error: Exception | None = None
+        began = self._clock()
         try:
             self._commit_all(requests)
         except Exception as exc:  # noqa: BLE001 - it belongs to those who wait
@@ -167,6 +215,9 @@ class GroupCommit(Generic[T, R]):
         finally:
             for request in requests:
                 request.error = error
+            self._commit_seconds = self._clock() - began
+            with self._gathering:
+                self._expected = len(requests) + len(self._gathered)
             _settle(requests)
 
     def _take(self) -> list[_Request[T, R]]:

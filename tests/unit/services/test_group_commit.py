@@ -266,3 +266,66 @@ async def test_after_closing_a_coroutine_is_refused_and_does_not_wait_for_ever(
     group.close()
     with pytest.raises(StoreUnavailableError, match="stopping"):
         await group.run_async([1])
+
+
+class SlowClock:
+    """On which every commit takes a minute."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        self.seconds += 60.0
+        return self.seconds
+
+
+def patient(ledger: Ledger, seconds: float) -> GroupCommit[int, int]:
+    return GroupCommit(ledger.commit, name="test", patience_seconds=seconds, clock=SlowClock())
+
+
+def test_those_who_were_answered_last_are_waited_for(ledger: Ledger) -> None:
+    group = patient(ledger, 30.0)
+    ledger.gate.clear()
+    first = start(lambda: (group.run([1]), group.run([3])))
+    ledger.entered.wait(10)
+    second = start(lambda: group.run([2]))
+    until(lambda: len(group._gathered) == 1)
+    ledger.gate.set()
+    first.join(10)
+    second.join(10)
+    # Not [1], [2], [3]: whoever submitted 2 was called to commit, and waited for the one who had just been answered.
+    assert [sorted(batch) for batch in ledger.batches] == [[1], [2, 3]]
+    group.close()
+
+
+async def test_callers_on_an_event_loop_are_waited_for_as_well(ledger: Ledger) -> None:
+    group = patient(ledger, 30.0)
+
+    async def call(*numbers: int) -> None:
+        for n in numbers:
+            await group.run_async([n])
+
+    ledger.gate.clear()
+    first = asyncio.create_task(call(1, 11, 111))
+    assert await asyncio.to_thread(ledger.entered.wait, 10)
+    others = [asyncio.create_task(call(n, 10 * n)) for n in (2, 3)]
+    while len(group._gathered) < 2:
+        await asyncio.sleep(0)
+    ledger.gate.set()
+    await asyncio.gather(first, *others)
+    assert [sorted(batch) for batch in ledger.batches] == [[1], [2, 3, 11], [20, 30, 111]]
+    await asyncio.to_thread(group.close)
+
+
+def test_those_who_stay_away_are_waited_for_once_and_then_not_for_a_while(ledger: Ledger) -> None:
+    group = patient(ledger, 0.01)
+    ledger.gate.clear()
+    threads = [start(lambda n=n: group.run([n])) for n in (1, 2)]  # type: ignore[misc]
+    until(lambda: len(group._gathered) == 1)
+    ledger.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert group.run([3]) == [30]
+    assert group._impatient > 0, "the wait for a second caller was in vain"
+    assert group.run([4]) == [40]
+    group.close()
