@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -79,10 +79,11 @@ class SubmitOptions:
     @classmethod
     def of(cls, **options: Any) -> SubmitOptions:
         """From what people write: ``priority="high"``, ``delay=timedelta(minutes=5)``, lists for tuples."""
-        known = [option.name for option in fields(cls)]
         for name in options:
-            if name not in known:
-                raise InvalidRequestError(f"unknown option {name!r}; there are {', '.join(known)}")
+            if name not in cls.__slots__:
+                raise InvalidRequestError(
+                    f"unknown option {name!r}; there are {', '.join(cls.__slots__)}"
+                )
         if (priority := options.get("priority")) is not None:
             options["priority"] = TaskPriority.parse(priority)
         for name in ("delay", "expires_in", "timeout"):
