@@ -17,6 +17,7 @@ from taskflow.core.errors import (
     InvalidResultError,
     PayloadMissingError,
     PayloadTooLargeError,
+    TimeoutTooLongError,
     WorkerCrashedError,
 )
 from taskflow.core.registry import Handler
@@ -57,7 +58,7 @@ def classify(exc: BaseException, handler: Handler[..., Any] | None = None) -> Er
     if isinstance(exc, WorkerCrashedError):
         # Not the handler's to say: with `retry_for=Exception` a task that kills its workers would do so for ever.
         return ErrorClass.CRASHED
-    if isinstance(exc, Reject):
+    if isinstance(exc, Reject | TimeoutTooLongError):
         return ErrorClass.PERMANENT
     if isinstance(exc, Retry):
         return ErrorClass.TRANSIENT if exc.counts else ErrorClass.RATE_LIMITED

@@ -221,6 +221,12 @@ class AttemptTimeoutError(AttemptError, TimeoutError):
     code = "attempt_timeout"
 
 
+class TimeoutTooLongError(AttemptError):
+    """The task may run longer than the process that was to run it may live (a Lambda function)."""
+
+    code = "timeout_too_long"
+
+
 class AttemptCancelledError(AttemptError):
     """The task was cancelled while it ran."""
 

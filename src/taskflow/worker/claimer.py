@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from taskflow.core.errors import StoreUnavailableError
 from taskflow.logs import get_logger
@@ -25,12 +25,18 @@ _EXCLUDING_SECONDS = (
 
 class Claimer:
     def __init__(
-        self, pool: Pool, execution: Execution, queue: TaskQueue, admission: Admission
+        self,
+        pool: Pool,
+        execution: Execution,
+        queue: TaskQueue,
+        admission: Admission,
+        on_failed: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._execution = execution
         self._queue = queue
         self._admission = admission
+        self._on_failed = on_failed
         self._backoff = Backoff()
         self._is_excluding = False
         self._thread = threading.Thread(target=self._work, name="taskflow-claimer", daemon=True)
@@ -68,9 +74,11 @@ class Claimer:
                 log.warning(
                     "worker.claim_failed", error=exc.detail, retry_in_seconds=self._backoff.seconds
                 )
+                self._on_failed()
                 self._backoff.wait()
             except Exception:  # a worker that no longer claims would look alive and do nothing
                 log.exception("worker.claim_failed", retry_in_seconds=self._backoff.seconds)
+                self._on_failed()
                 self._backoff.wait()
 
     def _claim(self, room: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,12 @@ from taskflow.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Names and meanings as in `Settings`. ``priorities`` and ``tasks``: None serves all."""
+    """Names and meanings as in `Settings`. ``priorities`` and ``tasks``: None serves all.
+
+    ``ends_at`` (monotonic seconds): the process is stopped then, so an attempt whose timeout lies beyond it is given
+    back instead of started. One with a timeout over ``longest_timeout_seconds`` can never run in such a process, and
+    fails.
+    """
 
     num_workers: int = 4
     lease_seconds: float = 30.0
@@ -24,6 +30,8 @@ class WorkerOptions:
     priorities: frozenset[int] | None = None
     tasks: frozenset[str] | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    ends_at: float = math.inf
+    longest_timeout_seconds: float = math.inf
 
     @classmethod
     def from_settings(cls, settings: Settings) -> WorkerOptions:

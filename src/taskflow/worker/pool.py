@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from taskflow.core.errors import HandlerExitedError, StoreUnavailableError
+from taskflow.core.errors import (
+    HandlerExitedError,
+    StoreUnavailableError,
+    TimeoutTooLongError,
+)
 from taskflow.logs import get_logger
 from taskflow.ports.metadata import Outcome
 from taskflow.services.execution import Execution
@@ -131,6 +135,26 @@ class Pool:
         if ahead:
             self.watchdog.sooner(runs[0].claimed_at + GIVE_BACK_SECONDS)
         self.heartbeat.attempts_claimed()
+
+    def may_start(self, run: Run) -> bool:
+        """False: its circuit has opened since it was claimed, or too little time is left for it.
+
+        Raises TimeoutTooLongError when it could not even run in a process that has just started.
+        """
+        ends_at = self.options.ends_at
+        if ends_at != math.inf:
+            timeout, longest = (
+                run.attempt.task.timeout_seconds,
+                self.options.longest_timeout_seconds,
+            )
+            if timeout > longest:
+                raise TimeoutTooLongError(
+                    f"its timeout of {timeout:g} s is longer than the {max(0.0, longest):.0f} s that a task may "
+                    "take here: give it a shorter timeout, this function a longer one, or run it in a worker process"
+                )
+            if self.monotonic() + timeout > ends_at:
+                return False
+        return run.grant is None or self.admission.may_start(run.grant)
 
     # --- how attempts end -------------------------------------------------------------------------
 

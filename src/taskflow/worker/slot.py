@@ -90,11 +90,13 @@ class Slot:
         value: Any = None
         error: BaseException | None = None
         started = ended = 0.0
-        if run.grant is not None and not pool.admission.may_start(run.grant):
-            run.reason = GivenBackError()
         if run.reason is None:
             try:
+                if not pool.may_start(run):
+                    raise GivenBackError
                 args, kwargs = pool.execution.arguments(attempt)
+            except GivenBackError as exc:
+                run.reason = exc
             except StoreUnavailableError as exc:
                 error = Retry(exc.detail, delay=_PAYLOAD_RETRY_SECONDS, counts=False)
             except Exception as exc:  # noqa: BLE001 - argument types run user code: anything

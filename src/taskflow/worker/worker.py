@@ -40,8 +40,8 @@ WRITE_SECONDS = 10.0  # for the last outcomes
 
 
 class Worker:
-    """Thread safe; may be started again after `stop`. ``on_abandoned`` is called for every attempt that had to be left
-    behind running."""
+    """Thread safe; may be started again after `stop`. ``workers`` None: it is not listed. ``on_abandoned`` is called for
+    every attempt that had to be left behind running, ``on_claim_failed`` when the store did not let it claim."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class Worker:
         queue: TaskQueue,
         registry: Registry,
         clock: Clock,
-        workers: WorkerStore,
+        workers: WorkerStore | None,
         options: WorkerOptions,
         on_abandoned: Callable[[], None] = lambda: None,
+        on_claim_failed: Callable[[], None] = lambda: None,
     ) -> None:
         self._execution = execution
         self._queue = queue
@@ -61,6 +62,7 @@ class Worker:
         self._workers = workers
         self._options = options
         self._on_abandoned = on_abandoned
+        self._on_claim_failed = on_claim_failed
         self._lifecycle = threading.Lock()
         self._crew: _Crew | None = None
 
@@ -143,8 +145,14 @@ class _Crew:
         self.pool = Pool(execution, self._admission, options, clock.monotonic, worker._on_abandoned)
         self._heartbeat = self.pool.heartbeat = Heartbeat(self.pool, execution)
         self._finisher = Finisher(self.pool, execution, self._heartbeat)
-        self._claimer = Claimer(self.pool, execution, worker._queue, self._admission)
-        self._reporter = Reporter(worker._workers, execution.worker_id, self.snapshot)
+        self._claimer = Claimer(
+            self.pool, execution, worker._queue, self._admission, worker._on_claim_failed
+        )
+        self._reporter = (
+            None
+            if worker._workers is None
+            else Reporter(worker._workers, execution.worker_id, self.snapshot)
+        )
 
     def start(self) -> None:
         for task, needs in self._admission.never_served().items():
@@ -154,7 +162,8 @@ class _Crew:
         self.pool.start()
         self._heartbeat.start()
         self._finisher.start()
-        self._reporter.start()
+        if self._reporter is not None:
+            self._reporter.start()
         self._claimer.start()
         log.info("worker.started", num_workers=self._options.num_workers)
 
@@ -164,7 +173,7 @@ class _Crew:
         log.info("worker.draining", busy=pool.busy, grace_seconds=grace_seconds)
         self._claimer.stop(CLAIM_SECONDS)
         pool.give_back_waiting()
-        if pool.busy:
+        if pool.busy and self._reporter is not None:
             self._reporter.report("draining")
         deadline = monotonic() + grace_seconds
         while not pool.releasing.is_set() and (seconds := deadline - monotonic()) > 0:
@@ -185,7 +194,8 @@ class _Crew:
         self._finisher.stop(WRITE_SECONDS)
         self._heartbeat.stop()
         self._status = "stopped"
-        self._reporter.stop()
+        if self._reporter is not None:
+            self._reporter.stop()
         log.info("worker.stopped")
 
     def release(self) -> None:
