@@ -101,6 +101,7 @@ class Runtime:
         with ExitStack() as closing:  # one that fails does not keep the others open
             closing.callback(self.database.close)
             closing.callback(self.liveness.release, self.worker_id)
+            closing.callback(self.payloads.close)
             closing.callback(self.queue.close)
             closing.callback(self.submissions.close)
 
@@ -359,9 +360,52 @@ def build_payload_store(settings: Settings) -> PayloadStore:
 
             return FilePayloads(settings.home / "payloads")
         case "s3":
-            raise ConfigurationError("TASKFLOW_PAYLOAD_BACKEND=s3 is being built")
+            from taskflow.adapters.payloads.s3 import THREADS, S3Payloads
+            from taskflow.adapters.payloads.s3_client import s3_client
+
+            return S3Payloads(
+                # Beside its own threads, those that carry a single object: slots, the finisher, requests.
+                s3_client(
+                    region=settings.aws_region, connections=2 * THREADS + settings.num_workers
+                ),
+                bucket=_bucket(settings),
+                prefix=settings.s3_prefix,
+                encryption=settings.s3_encryption,
+                kms_key=settings.s3_kms_key or None,
+            )
         case never:
             assert_never(never)
+
+
+def provision_bucket(settings: Settings) -> bool:
+    """Make the bucket with its encryption, public access block and lifecycle, or set these right. Whether it is new.
+
+    Raises ConfigurationError, StoreUnavailableError.
+    """
+    from taskflow.adapters.payloads.s3_bucket import provision
+    from taskflow.adapters.payloads.s3_client import s3_client
+
+    bucket = _bucket(settings)
+    client = s3_client(region=settings.aws_region, connections=1)
+    try:
+        return provision(
+            client,
+            bucket=bucket,
+            prefix=settings.s3_prefix,
+            region=settings.aws_region,
+            encryption=settings.s3_encryption,
+            kms_key=settings.s3_kms_key,
+        )
+    finally:
+        client.close()
+
+
+def _bucket(settings: Settings) -> str:
+    if not settings.s3_bucket:
+        raise ConfigurationError(
+            "TASKFLOW_S3_BUCKET is not set; payloads in S3 (TASKFLOW_PAYLOAD_BACKEND, TASKFLOW_BACKEND) need a bucket"
+        )
+    return settings.s3_bucket
 
 
 def build_liveness(settings: Settings, database: Database) -> Liveness:

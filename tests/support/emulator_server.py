@@ -57,6 +57,9 @@ def start(kind: str, home: Path) -> tuple[subprocess.Popen[bytes], str]:
             "BIND_HOST": "127.0.0.1",
             "MINISTACK_HOST": "127.0.0.1",
             "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
+            # It checks the signatures of presigned URLs, with these: `tests.support.aws.CREDENTIALS`.
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
         }
     log = home / "log"
     with log.open("wb") as output:

@@ -31,3 +31,14 @@ class PayloadStore(Protocol):
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys under ``prefix``, in no particular order."""
         ...
+
+    def url(
+        self, key: str, seconds: float, *, content_type: str, filename: str | None = None
+    ) -> str | None:
+        """An address from which anybody who has it can read the object for ``seconds``, as ``content_type``, and as a
+        download called ``filename``. None: this store has none to give. Whether the object exists is not looked at."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads; what is under way is finished. Nothing may be called afterwards."""
+        ...

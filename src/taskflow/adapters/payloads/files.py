@@ -16,10 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from taskflow.adapters.payloads.errors import reading, writing
-from taskflow.core.errors import InvalidRequestError, PayloadCorruptError, PayloadMissingError
+from taskflow.adapters.payloads.keys import NAME, SHARD_CHARS, names_of, names_of_prefix
+from taskflow.core.errors import PayloadCorruptError, PayloadMissingError
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")  # file systems take 255 bytes
-_SHARD_CHARS = 2
 _TEMPORARY = ".tmp-"  # no key has a name that starts with a dot
 _STALE_SECONDS = 3_600.0  # far beyond what writing one payload can take
 _HEADER = re.compile(rb"taskflow-payload 1 sha256=([0-9a-f]{64}) bytes=(\d{1,15})\n")
@@ -73,11 +72,20 @@ class FilePayloads:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys under ``prefix``, in no particular order: those there throughout, and some that come or go meanwhile."""
-        directory, _, _ = prefix.rpartition("/")
-        names = _checked_names(prefix, directory) if directory else []
+        names = names_of_prefix(prefix)
         for key in self._walk(self._root.joinpath(*names), names):
             if key.startswith(prefix):
                 yield key
+
+    def url(
+        self, key: str, seconds: float, *, content_type: str, filename: str | None = None
+    ) -> str | None:
+        """Files have no address that others could open."""
+        names_of(key)
+        return None
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def remove_stale_temporaries(self) -> int:
         """Delete what writers left behind that died more than an hour ago, by the file system's own clock."""
@@ -98,11 +106,7 @@ class FilePayloads:
         return removed
 
     def _path(self, key: str) -> Path:
-        *directories, name = _checked_names(key, key)
-        if not directories or any(len(kind) <= _SHARD_CHARS for kind in directories[1:]):
-            raise InvalidRequestError(
-                f"payload key {key!r}: must be tenant/…/name, names between them longer than {_SHARD_CHARS} characters"
-            )
+        *directories, name = names_of(key)
         return self._root.joinpath(*directories, _shard(name), name)
 
     def _read(self, key: str) -> bytes:
@@ -160,23 +164,12 @@ class FilePayloads:
         for name, is_directory in found:
             if is_directory:
                 yield from self._walk(directory / name, [*names, name])
-            elif len(names) > 1 and _NAME.fullmatch(name) and names[-1] == _shard(name):
+            elif len(names) > 1 and NAME.fullmatch(name) and names[-1] == _shard(name):
                 yield "/".join([*names[:-1], name])
 
 
 def _shard(name: str) -> str:
-    return name.partition(".")[0][-_SHARD_CHARS:]
-
-
-def _checked_names(key: str, path: str) -> list[str]:
-    """The names ``path`` is made of. Raises InvalidRequestError unless each could be a part of a key."""
-    names = path.split("/")
-    for name in names:
-        if _NAME.fullmatch(name) is None:
-            raise InvalidRequestError(
-                f"payload key {key!r}: {name!r} is not 1 to 200 of A-Z a-z 0-9 . _ - (no dot first)"
-            )
-    return names
+    return name.partition(".")[0][-SHARD_CHARS:]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
