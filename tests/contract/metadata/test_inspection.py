@@ -10,6 +10,7 @@ from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.dependents import Dependents
 from taskflow.adapters.metadata.inspection import SqlInspection
 from taskflow.adapters.metadata.journal import Journal
+from taskflow.adapters.metadata.migrate import version_table
 from taskflow.core.errors import StoreVersionError
 from taskflow.core.task import TaskStatus
 from taskflow.ports.inspection import InspectionStore, PayloadUse
@@ -59,7 +60,9 @@ def test_an_empty_store_has_nothing(harness: MetadataHarness, inspection: Inspec
 
 def test_another_schema_is_refused(harness: MetadataHarness, inspection: InspectionStore) -> None:
     with harness.database.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.exec_driver_sql(
+            f"UPDATE {version_table(harness.database)} SET version_num = '9999'"
+        )
 
     with pytest.raises(StoreVersionError, match="9999"):
         inspection.schema_revision()

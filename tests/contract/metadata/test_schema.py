@@ -13,7 +13,8 @@ from alembic.migration import MigrationContext
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.database import Database
-from taskflow.adapters.metadata.migrate import HEAD, migrate
+from taskflow.adapters.metadata.migrate import HEAD, current, migrate, version_table
+from taskflow.adapters.metadata.postgresql import PostgresqlOptions
 from taskflow.core.errors import ConfigurationError, StoreVersionError
 from taskflow.testing.clock import FakeClock
 
@@ -26,7 +27,10 @@ def database(database_url: str) -> Database:
 def test_migrations_make_exactly_the_tables_of_the_schema(database: Database) -> None:
     assert migrate(database) is None
     with database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+        context = MigrationContext.configure(
+            connection, opts={"version_table": version_table(database)}
+        )
+        assert compare_metadata(context, schema.metadata) == []
     assert migrate(database) == HEAD
     database.close()
 
@@ -34,19 +38,57 @@ def test_migrations_make_exactly_the_tables_of_the_schema(database: Database) ->
 def test_a_store_of_a_newer_program_is_refused_and_left_alone(database: Database) -> None:
     migrate(database)
     with database.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(sa.text(f"UPDATE {version_table(database)} SET version_num = '9999'"))
     with pytest.raises(StoreVersionError, match=r"9999.*newer TaskFlow"):
         migrate(database)
     with database.read() as connection:
-        assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "9999"
+        stored = sa.text(f"SELECT version_num FROM {version_table(database)}")
+        assert connection.scalar(stored) == "9999"
     database.close()
 
 
-def test_another_programs_database_is_refused(database: Database) -> None:
+def test_another_programs_file_is_refused(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'theirs.db'}", clock=FakeClock())
     with database.engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE customers (id INTEGER)"))
     with pytest.raises(StoreVersionError, match="customers"):
         migrate(database)
+    database.close()
+
+
+def test_a_postgresql_database_may_be_shared_with_a_program_that_has_migrations_of_its_own(
+    postgres_database: str,
+) -> None:
+    database = Database(postgres_database, clock=FakeClock())
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE customers (id INTEGER)"))
+        connection.execute(sa.text("CREATE TABLE alembic_version (version_num TEXT)"))
+        connection.execute(sa.text("INSERT INTO alembic_version VALUES ('theirs')"))
+    assert migrate(database) is None
+    assert migrate(database) == HEAD
+    with database.read() as connection:
+        theirs = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    assert theirs == "theirs"
+    database.close()
+
+
+def test_a_postgresql_database_with_other_tables_of_the_same_name_is_refused(
+    postgres_database: str,
+) -> None:
+    database = Database(postgres_database, clock=FakeClock())
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE customers (id INTEGER)"))
+        connection.execute(sa.text("CREATE TABLE events (id INTEGER)"))
+    with pytest.raises(StoreVersionError, match=r"other tables \(events\)"):
+        migrate(database)
+    database.close()
+
+
+def test_one_connection_is_enough_to_migrate(postgres_database: str) -> None:
+    alone = PostgresqlOptions(pool_size=1, max_overflow=0, pool_timeout_seconds=0.1)
+    database = Database(postgres_database, clock=FakeClock(), postgresql=alone)
+    assert migrate(database) is None
+    assert current(database) == HEAD
     database.close()
 
 

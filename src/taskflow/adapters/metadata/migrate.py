@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.database import Database
 from taskflow.core.errors import StoreReadOnlyError, StoreVersionError
 
@@ -17,58 +18,76 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x7461736B666C6F77  # "taskflow"
 
 
+def version_table(database: Database) -> str:
+    """Where the revision is. A PostgreSQL database may be shared with a program that uses Alembic itself."""
+    return "alembic_version" if database.is_sqlite else "taskflow_version"
+
+
 def current(database: Database) -> str | None:
     """The store's revision; None when it is empty. Raises StoreVersionError when it is not TaskFlow's."""
-    with database.read() as connection:
-        tables = set(sa.inspect(connection).get_table_names())
-        if "alembic_version" in tables:
-            revision: str | None = connection.scalar(
-                sa.text("SELECT version_num FROM alembic_version")
-            )
-            return revision
-    if tables:
+    with database.read(unlimited=True) as connection:
+        return _revision(database, connection)
+
+
+def migrate(database: Database) -> str | None:
+    """Create or upgrade the schema, on one connection. Returns the revision there was before, None if there was none.
+
+    Raises StoreVersionError when the store was written by a newer TaskFlow.
+    """
+    if not database.is_sqlite and current(database) == HEAD:
+        return HEAD  # as nearly always: nobody waits for anybody
+    with _one_at_a_time(database), database.read(unlimited=True) as connection:
+        if not database.is_sqlite:
+            # Of the transaction, which holds the migration, too: released by its end, whatever happens.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        before = _revision(database, connection)
+        if before != HEAD:
+            _upgrade(database, connection, before)
+        return before
+
+
+def _revision(database: Database, connection: sa.Connection) -> str | None:
+    tables = set(sa.inspect(connection).get_table_names())
+    versions = version_table(database)
+    if versions in tables:
+        revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {versions}"))  # noqa: S608
+        return revision
+    # A file is one program's; a PostgreSQL database may well be shared, as long as no name is wanted twice.
+    foreign = tables if database.is_sqlite else tables & schema.metadata.tables.keys()
+    if foreign:
         raise StoreVersionError(
             f"{database.url.render_as_string()} holds other tables "
-            f"({', '.join(sorted(tables)[:3])}, …), not a TaskFlow store"
+            f"({', '.join(sorted(foreign)[:3])}{', …' if len(foreign) > 3 else ''}), not a TaskFlow store"
         )
     return None
 
 
-def migrate(database: Database) -> str | None:
-    """Create or upgrade the schema. Returns the revision there was before, None if the store was empty.
+def _upgrade(database: Database, connection: sa.Connection, before: str | None) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
-    Raises StoreVersionError when the store was written by a newer TaskFlow.
-    """
-    with _one_at_a_time(database):
-        before = current(database)
-        if before == HEAD:
-            return before
-        from alembic import command
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
-
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        if before is not None and before not in known:
-            raise StoreVersionError(
-                f"the store has schema {before}, this program knows {HEAD} at most: it was written by a newer TaskFlow"
-            )
-        with database.read(unlimited=True) as connection:
-            config.attributes["connection"] = connection
-            if database.is_sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            command.upgrade(config, "head")
-            connection.commit()
-        return before
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if before is not None and before not in known:
+        raise StoreVersionError(
+            f"the store has schema {before}, this program knows {HEAD} at most: it was written by a newer TaskFlow"
+        )
+    config.attributes["connection"] = connection
+    config.attributes["version_table"] = version_table(database)
+    if database.is_sqlite:
+        connection.rollback()  # the snapshot of the look
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    command.upgrade(config, "head")
+    connection.commit()
 
 
 @contextmanager
 def _one_at_a_time(database: Database) -> Iterator[None]:
+    """On SQLite; on PostgreSQL a lock in the transaction does it."""
     if not database.is_sqlite:
-        with database.read(unlimited=True) as connection, connection.begin():
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-            yield
+        yield
         return
     file = database.url.database or ""
     try:
