@@ -124,14 +124,17 @@ def build(
     is left open then.
     """
     clock = clock or build_clock()
-    database = build_database(settings, clock)
+    works = settings.num_workers > 0 if with_worker is None else with_worker
+    worker_id = settings.new_worker_id(secrets.token_hex(4))
+    database = build_database(settings, clock, process=worker_id if works else None)
     try:
         return _wire(
             settings,
             database,
             clock=clock,
             registry=Registry(parent=registry),
-            works=settings.num_workers > 0 if with_worker is None else with_worker,
+            works=works,
+            worker_id=worker_id,
             rng=rng or random.Random(),
         )
     except BaseException:
@@ -146,6 +149,7 @@ def _wire(
     clock: Clock,
     registry: Registry,
     works: bool,
+    worker_id: str,
     rng: random.Random,
 ) -> Runtime:
     from taskflow.handlers import register_builtin_handlers
@@ -159,7 +163,6 @@ def _wire(
         clock=clock,
     )
     new_id = UUID7(lambda: clock.now_us() // 1_000)
-    worker_id = settings.new_worker_id(secrets.token_hex(4))
     stores = build_stores(database, new_id)
     queue = build_queue(settings, clock, works=works)
     payload_store = build_payload_store(settings)
@@ -281,15 +284,37 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
     )
 
 
-def build_database(settings: Settings, clock: Clock) -> Database:
-    """The migrated store."""
+def build_database(settings: Settings, clock: Clock, *, process: str | None = None) -> Database:
+    """The migrated store. ``process``: the id of the worker that connects (None: a process without workers)."""
     from taskflow.adapters.metadata.database import Database
     from taskflow.adapters.metadata.migrate import migrate
+    from taskflow.adapters.metadata.postgresql import PostgresqlOptions
+    from taskflow.adapters.metadata.secret import secrets_manager_credentials
 
+    arn = settings.database_secret_arn
+    if settings.backend == "aws" and not (settings.database_url or arn):
+        raise ConfigurationError(
+            "TASKFLOW_BACKEND=aws needs a database: TASKFLOW_DATABASE_URL or TASKFLOW_DATABASE_SECRET_ARN"
+        )
+    # The end of an id is what tells workers apart, and PostgreSQL shows 63 bytes of a name.
+    name = f"taskflow-worker {process[-47:]}" if process else "taskflow-api"
     database = Database(
         settings.resolved_database_url,
         clock=clock,
         busy_timeout_seconds=settings.database_busy_timeout_seconds,
+        postgresql=PostgresqlOptions(
+            application_name=name,
+            pool_size=settings.database_pool_size,
+            max_overflow=settings.database_max_overflow,
+            pool_timeout_seconds=settings.database_pool_timeout_seconds,
+            pool_recycle_seconds=settings.database_pool_recycle_seconds,
+            connect_timeout_seconds=settings.database_connect_timeout_seconds,
+            statement_timeout_seconds=settings.database_statement_timeout_seconds,
+            tls=settings.database_tls,
+            tls_root_cert=settings.database_tls_root_cert,
+        ),
+        credentials=secrets_manager_credentials(arn) if arn else None,
+        replica_url=settings.database_replica_url,
     )
     try:
         migrate(database)

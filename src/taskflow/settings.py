@@ -242,7 +242,9 @@ class Settings(BaseSettings):
 
     @property
     def resolved_database_url(self) -> str:
-        return self.database_url or f"sqlite:///{(self.home / 'taskflow.db').absolute()}"
+        if self.database_url or self.database_secret_arn:
+            return self.database_url or "postgresql://"  # whose address and login are in the secret
+        return f"sqlite:///{(self.home / 'taskflow.db').absolute()}"
 
     @property
     def resolved_url(self) -> str:

@@ -146,6 +146,12 @@ class StoreUnavailableError(TaskFlowError):
     code = "store_unavailable"
 
 
+class StoreBusyError(StoreUnavailableError):
+    """Every connection this process may hold was in use for too long. Nothing was written; safe to repeat later."""
+
+    code = "store_busy"
+
+
 class CommitUnknownError(StoreUnavailableError):
     """The connection to the store broke during the commit: all of it was written, or nothing."""
 

@@ -8,17 +8,21 @@ A batch travels as one JSON parameter (`batch.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata.postgresql import PostgresqlConnections, PostgresqlOptions
+from taskflow.adapters.metadata.replica import Replica
+from taskflow.adapters.metadata.secret import Credentials
 from taskflow.adapters.metadata.sqlite import SqliteConnections
 from taskflow.adapters.metadata.transaction import Prepared, Transaction
 from taskflow.core.errors import ConfigurationError
 from taskflow.ports.clock import Clock
+
+T = TypeVar("T")
 
 
 class Connections(Protocol):
@@ -48,8 +52,10 @@ class Database:
         busy_timeout_seconds: float = 5.0,
         readers: int = 5,
         postgresql: PostgresqlOptions = PostgresqlOptions(),  # noqa: B008 - immutable
+        credentials: Credentials | None = None,
+        replica_url: str = "",
     ) -> None:
-        self.url = _parsed(url)
+        self.url = _parsed(url, "TASKFLOW_DATABASE_URL")
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.connections: Connections
         match self.url.get_backend_name():
@@ -61,12 +67,18 @@ class Database:
                     readers=readers,
                 )
             case "postgresql":
-                self.connections = PostgresqlConnections(self.url, postgresql)
+                self.connections = PostgresqlConnections(self.url, postgresql, credentials)
             case other:
                 raise ConfigurationError(
                     f"TASKFLOW_DATABASE_URL: {other} is not supported; use sqlite or postgresql"
                 )
         self.engine = self.connections.engine
+        self._replica: Replica | None = None
+        if replica_url:
+            url_there = _parsed(replica_url, "TASKFLOW_DATABASE_REPLICA_URL")
+            if {self.url.get_backend_name(), url_there.get_backend_name()} != {"postgresql"}:
+                raise ConfigurationError("TASKFLOW_DATABASE_REPLICA_URL is for PostgreSQL only")
+            self._replica = Replica(PostgresqlConnections(url_there, postgresql, credentials))
 
     # --- statements -----------------------------------------------------------------------------
 
@@ -99,6 +111,16 @@ class Database:
         as long as they need (whole-store operations)."""
         return self.connections.read(unlimited=unlimited)
 
+    def ask(self, question: Callable[[sa.Connection], T]) -> T:
+        """`read` for what may lag a little: on the replica, if there is one and it answers. ``question`` may be asked
+        twice."""
+
+        def here() -> T:
+            with self.read() as connection:
+                return question(connection)
+
+        return here() if self._replica is None else self._replica.ask(question, otherwise=here)
+
     def read_rows(self, statement: Prepared, **parameters: Any) -> list[Sequence[Any]]:
         """The rows of a statement made by `prepare_rows`, for the reads that are made all the time."""
         return self.connections.read_rows(statement, parameters)
@@ -110,10 +132,12 @@ class Database:
     def close(self) -> None:
         """What comes later gets StoreUnavailableError."""
         self.connections.close()
+        if self._replica is not None:
+            self._replica.close()
 
 
-def _parsed(url: str) -> sa.URL:
+def _parsed(url: str, setting: str) -> sa.URL:
     try:
         return sa.make_url(url)
     except sa.exc.ArgumentError as exc:
-        raise ConfigurationError(f"TASKFLOW_DATABASE_URL is not a database URL: {exc}") from exc
+        raise ConfigurationError(f"{setting} is not a database URL: {exc}") from exc

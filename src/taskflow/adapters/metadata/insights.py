@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -53,11 +55,15 @@ class SqlInsights:
             active = active.where(t.c.tenant_id == tenant_id)
             ended = ended.where(n.c.tenant_id == tenant_id)
         now = self._database.now()
-        with self._database.read() as connection:
-            waiting_rows = connection.execute(active.group_by(t.c.status, t.c.priority)).all()
-            ended_rows = connection.execute(
-                ended.group_by(n.c.status), {"since": now // _HOUR_US - _DAY_HOURS}
-            ).all()
+
+        def read(connection: sa.Connection) -> tuple[Sequence[Any], Sequence[Any]]:
+            since = {"since": now // _HOUR_US - _DAY_HOURS}
+            return (
+                connection.execute(active.group_by(t.c.status, t.c.priority)).all(),
+                connection.execute(ended.group_by(n.c.status), since).all(),
+            )
+
+        waiting_rows, ended_rows = self._database.ask(read)
         by_status = {status.value: 0 for status in TaskStatus}
         by_priority = {int(priority): 0 for priority in TaskPriority}
         oldest: int | None = None

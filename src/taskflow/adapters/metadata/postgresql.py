@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from taskflow.adapters.metadata.secret import Credentials
 from taskflow.adapters.metadata.transaction import Prepared, Transaction, fetch
 from taskflow.adapters.metadata.vendor_errors import first_line, translate, translated
 from taskflow.core.errors import (
@@ -54,7 +55,9 @@ class PostgresqlOptions:
 
 
 class PostgresqlConnections:
-    def __init__(self, url: sa.URL, options: PostgresqlOptions) -> None:
+    def __init__(
+        self, url: sa.URL, options: PostgresqlOptions, credentials: Credentials | None = None
+    ) -> None:
         if find_spec("psycopg2") is None:
             raise ConfigurationError(
                 "TASKFLOW_DATABASE_URL: PostgreSQL's driver is not installed: pip install 'taskflow[aws]'"
@@ -73,6 +76,9 @@ class PostgresqlConnections:
             connect_args=_arguments(url, options),
         )
         sa.event.listen(self.engine, "connect", _keep_ids_text)
+        self._credentials = credentials
+        if credentials is not None:
+            sa.event.listen(self.engine, "do_connect", self._log_in)
 
     @contextmanager
     def write(self, *, durable: bool) -> Iterator[Transaction]:
@@ -90,7 +96,7 @@ class PostgresqlConnections:
                 _give_back(pooled)
 
     @contextmanager
-    def read(self, *, unlimited: bool) -> Iterator[sa.Connection]:
+    def read(self, *, unlimited: bool = False) -> Iterator[sa.Connection]:
         with translated():
             connection = self._connect("" if unlimited else self._local)
             try:
@@ -155,6 +161,20 @@ class PostgresqlConnections:
             else:
                 return connection
         raise AssertionError("unreachable")  # pragma: no cover
+
+    def _log_in(
+        self, dialect: Any, _record: Any, positional: Sequence[Any], named: Mapping[str, Any]
+    ) -> Any:
+        """What the URL says itself wins, e.g. the address of a proxy or of a replica."""
+        assert self._credentials is not None
+        login = self._credentials.current()
+        try:
+            return dialect.connect(*positional, **{**login, **named})
+        except dialect.dbapi.OperationalError:
+            newer = self._credentials.renewed(login)
+            if newer is None:
+                raise
+        return dialect.connect(*positional, **{**newer, **named})
 
     def _check_open(self) -> None:
         if self._closed:

@@ -95,8 +95,8 @@ class SqlTasks(SqlControl):
             .join(page, page.c.id == t.c.id)
             .order_by(t.c.id.desc())
         )
-        with self._database.read() as connection:
-            return [stored_task(row) for row in connection.execute(statement)]
+        rows = self._database.ask(lambda connection: connection.execute(statement).all())
+        return [stored_task(row) for row in rows]
 
     def dead_letter_keys(
         self, tenant_id: str, where: TaskFilter, *, task_ids: Sequence[str] | None, limit: int
@@ -165,10 +165,8 @@ class SqlTasks(SqlControl):
             sa.and_(r.c.tenant_id == tenant_id, r.c.task_id == sa.cast(groups.c.sample, schema.Id)),
             isouter=True,
         )
-        with self._database.read() as connection:
-            rows = connection.execute(
-                statement.order_by(groups.c.number.desc(), groups.c.sample)
-            ).all()
+        ordered = statement.order_by(groups.c.number.desc(), groups.c.sample)
+        rows = self._database.ask(lambda connection: connection.execute(ordered).all())
         return [
             FailureGroup(
                 row.fingerprint or "",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from taskflow.core.errors import (
+    StoreBusyError,
     StoreCorruptError,
     StoreFullError,
     StoreReadOnlyError,
@@ -25,8 +26,9 @@ def translated() -> Iterator[None]:
     except TaskFlowError:
         raise
     except sa.exc.TimeoutError as exc:
-        raise StoreUnavailableError(
-            "all database connections are in use (TASKFLOW_DATABASE_POOL_SIZE, _MAX_OVERFLOW)",
+        raise StoreBusyError(
+            "all database connections of this process are in use "
+            "(TASKFLOW_DATABASE_POOL_SIZE, TASKFLOW_DATABASE_MAX_OVERFLOW)",
             retry_after_seconds=1.0,
         ) from exc
     except sa.exc.DBAPIError as exc:

@@ -1,0 +1,61 @@
+"""A read replica for what may lag: while it does not answer, the primary does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from taskflow.adapters.metadata.postgresql import PostgresqlConnections
+from taskflow.core.errors import StoreBusyError, StoreUnavailableError
+from taskflow.logs import get_logger
+
+log = get_logger(__name__)
+
+_REST_SECONDS = 30.0  # nobody waits for a replica that is down more often than this
+
+T = TypeVar("T")
+
+
+class Replica:
+    """Thread safe."""
+
+    def __init__(self, connections: PostgresqlConnections) -> None:
+        self._connections = connections
+        self._silent_since: float | None = None
+        self._ask_again_at = 0.0
+
+    def ask(self, question: Callable[[sa.Connection], T], otherwise: Callable[[], T]) -> T:
+        """``question`` on the replica; ``otherwise`` when it cannot answer: down, too far behind, or cancelled because
+        it had to catch up. A pool that is used up is no reason: the primary's would be, too."""
+        now = time.monotonic()
+        if now < self._ask_again_at:
+            return otherwise()
+        try:
+            with self._connections.read() as connection:
+                answer = question(connection)
+        except StoreBusyError:
+            raise
+        except Exception as exc:
+            if not (
+                isinstance(exc, StoreUnavailableError)
+                or type(exc).__module__.startswith("psycopg2")
+            ):
+                raise
+            self._rest(now, exc)
+            return otherwise()
+        if self._silent_since is not None:
+            log.info("replica.back", after_seconds=round(now - self._silent_since, 1))
+            self._silent_since = None
+        return answer
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def _rest(self, now: float, exc: Exception) -> None:
+        self._ask_again_at = now + _REST_SECONDS
+        if self._silent_since is None:  # else it has been said
+            self._silent_since = now
+            log.warning("replica.unavailable", error=str(exc), instead="the primary")
