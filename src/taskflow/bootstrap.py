@@ -174,6 +174,7 @@ def _wire(
         payload_store,
         inline_bytes=settings.inline_payload_bytes,
         max_bytes=settings.max_payload_bytes,
+        url_seconds=settings.result_url_seconds,
     )
     sending = Sending(queue, stores.outbox)
     conclusion = Conclusion(stores.execution, queue, sending, completions)

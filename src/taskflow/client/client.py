@@ -12,9 +12,16 @@ from taskflow.calls.dead_letters import DeadLetterCalls, Groups, Selection
 from taskflow.calls.tasks import Answers, Events, TaskCalls, Workers
 from taskflow.calls.views import HandlerInfo, TaskPage, TaskQuery
 from taskflow.client import wire
+from taskflow.client.downloads import Downloads
 from taskflow.client.problems import error_of_problem
 from taskflow.client.transport import Transport
-from taskflow.core.errors import InvalidArgumentsError, TaskFlowError, TaskNotFoundError
+from taskflow.core import jsontext
+from taskflow.core.errors import (
+    InvalidArgumentsError,
+    PayloadMissingError,
+    TaskFlowError,
+    TaskNotFoundError,
+)
 from taskflow.core.ids import is_uuid
 from taskflow.core.submission import Submission
 from taskflow.core.task import Task
@@ -35,6 +42,7 @@ class Client(TaskCalls):
 
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
         self._transport = Transport(url, timeout_seconds=timeout)
+        self._downloads = Downloads(timeout_seconds=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +65,7 @@ class Client(TaskCalls):
     def close(self) -> None:
         """Further calls, also those of handles made here, raise ServerUnavailableError."""
         self._transport.close()
+        self._downloads.close()
 
     def submit_task(self, submission: Submission) -> TaskHandle:
         return self._handle(submission, self._send("/api/v1/tasks", wire.body_of(submission)))
@@ -80,7 +89,7 @@ class Client(TaskCalls):
         return [answers[index] for index in range(len(submissions))]
 
     def get(self, task_id: str) -> Task:
-        return wire.task_of(self._get(_path(task_id)))
+        return self._with_result(wire.task_of(self._get(_path(task_id))))
 
     def wait(self, task_id: str, timeout_seconds: float | None) -> Task:
         until = _Until(timeout_seconds)
@@ -95,7 +104,7 @@ class Client(TaskCalls):
             )
             task = wire.task_of(data)
             if task.status.is_final or until.over:
-                return task
+                return self._with_result(task)
             time.sleep(until.pause_seconds())
 
     async def wait_async(self, task_id: str, timeout_seconds: float | None) -> Task:
@@ -107,7 +116,7 @@ class Client(TaskCalls):
             )
             task = wire.task_of(data)
             if task.status.is_final or until.over:
-                return task
+                return await asyncio.to_thread(self._with_result, task)
             await asyncio.sleep(until.pause_seconds())
 
     def cancel(self, task_id: str) -> Task:
@@ -149,6 +158,21 @@ class Client(TaskCalls):
         # task, which has no such field.
         replayed = submission.options.idempotency_key is not None and data.get("replayed", True)
         return TaskHandle(self, data["task_id"], replayed=replayed)
+
+    def _with_result(self, task: Task) -> Task:
+        """A large result is read from where the server says. Raises PayloadMissingError, PayloadCorruptError."""
+        for last in (False, True):
+            if task.result_url is None:
+                break
+            try:
+                task.result = jsontext.loads(self._downloads.get(task.result_url))
+                break
+            except PayloadMissingError:
+                # The address has expired, or the task was run again: the server knows the present one.
+                if last:
+                    raise
+                task = wire.task_of(self._get(_path(task.task_id)))
+        return task
 
     def _get(self, path: str, **params: Any) -> Any:
         return self._transport.request("GET", path, params=params, repeatable=True)

@@ -135,6 +135,11 @@ class Task(BaseModel):
     progress: float | None = Field(default=None, ge=0, le=100)
     progress_message: str | None = None
     result: JsonValue = None
+    result_url: str | None = Field(
+        default=None,
+        description="Where a large result can be read for a while, as JSON, if the server keeps it elsewhere; "
+        "`result` is null then",
+    )
     error: TaskError | None = None
     run_at: datetime
     expires_at: datetime | None = None

@@ -26,10 +26,18 @@ class Placed(NamedTuple):
 class Payloads:
     """Texts over ``inline_bytes`` are offloaded, texts over ``max_bytes`` refused."""
 
-    def __init__(self, store: PayloadStore, *, inline_bytes: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        store: PayloadStore,
+        *,
+        inline_bytes: int,
+        max_bytes: int,
+        url_seconds: float = 900.0,
+    ) -> None:
         self._store = store
         self._inline_bytes = inline_bytes
         self._max_bytes = max_bytes
+        self._url_seconds = url_seconds
 
     def place(self, tenant_id: str, kind: Kind, name: str, text: str) -> Placed:
         """Where ``text`` belongs; nothing is written yet. ``name`` must be new for every text that may differ.
@@ -67,6 +75,10 @@ class Payloads:
         return (
             {key: body.decode() for key, body in self._store.get(wanted).items()} if wanted else {}
         )
+
+    def url(self, key: str) -> str | None:
+        """Where a text can be read for ``url_seconds`` by whoever has the address; None: only here."""
+        return self._store.url(key, self._url_seconds, content_type="application/json")
 
     def forget(self, keys: Sequence[str]) -> None:
         """Delete what no row refers to. Never raises: what stays is found by `taskflow doctor`."""

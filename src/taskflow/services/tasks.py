@@ -31,7 +31,11 @@ _POLL_SECONDS = 0.5  # for tasks that end in another process
 
 
 class Tasks:
-    """Thread safe. Every method is scoped to one tenant: another's task is as good as unknown (TaskNotFoundError)."""
+    """Thread safe. Every method is scoped to one tenant: another's task is as good as unknown (TaskNotFoundError).
+
+    ``links``: a large result that the payload store can give an address for is not read; the task has its
+    ``result_url`` instead. For callers that hand tasks on to others.
+    """
 
     def __init__(
         self, store: TaskStore, *, payloads: Payloads, sending: Sending, completions: Completions
@@ -46,19 +50,19 @@ class Tasks:
         """A worker in this process asks to be told at once which tasks are to be cancelled."""
         self._on_cancel.append(callback)
 
-    def get(self, tenant_id: str, task_id: str) -> Task:
+    def get(self, tenant_id: str, task_id: str, *, links: bool = False) -> Task:
         """Raises TaskNotFoundError; PayloadMissingError or PayloadCorruptError when its result cannot be read."""
         stored = self._store.get(tenant_id, [task_id]) if is_uuid(task_id) else []
         if not stored:
             raise _not_found(task_id)
         try:
-            return self._load(stored, results_matter=True)[0]
+            return self._load(stored, results_matter=True, links=links)[0]
         except PayloadMissingError:
             # Redriven or purged since the row was read?
             again = self._store.get(tenant_id, [task_id])
             if again and again[0].result_key == stored[0].result_key:
                 raise
-            return self.get(tenant_id, task_id)
+            return self.get(tenant_id, task_id, links=links)
 
     def get_many(self, tenant_id: str, task_ids: Sequence[str]) -> builtins.list[Task]:
         """In the order asked for; unknown ids are left out."""
@@ -68,7 +72,13 @@ class Tasks:
         return [by_id[task_id] for task_id in wanted if task_id in by_id]
 
     def list(
-        self, tenant_id: str, where: TaskFilter, *, limit: int, cursor: str | None
+        self,
+        tenant_id: str,
+        where: TaskFilter,
+        *,
+        limit: int,
+        cursor: str | None,
+        links: bool = False,
     ) -> tuple[builtins.list[Task], str | None]:
         """Newest first, with the cursor of the next page (None: no more). Raises InvalidCursorError."""
         if cursor is not None and not is_uuid(cursor):
@@ -77,7 +87,7 @@ class Tasks:
             )
         stored = self._store.list(tenant_id, where, limit=limit + 1, before=cursor)
         more = len(stored) > limit
-        tasks = self._load(stored[:limit])
+        tasks = self._load(stored[:limit], links=links)
         return tasks, tasks[-1].task_id if more else None
 
     def history(
@@ -158,7 +168,9 @@ class Tasks:
         finally:
             unsubscribe()
 
-    async def wait_async(self, tenant_id: str, task_id: str, timeout_seconds: float) -> Task:
+    async def wait_async(
+        self, tenant_id: str, task_id: str, timeout_seconds: float, *, links: bool = False
+    ) -> Task:
         """`wait` without blocking the event loop."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
@@ -179,21 +191,23 @@ class Tasks:
                     await asyncio.wait_for(ended.wait(), min(_POLL_SECONDS, left))
                 except TimeoutError:
                     continue
-                task = await asyncio.to_thread(self.get, tenant_id, task_id)
+                task = await asyncio.to_thread(self.get, tenant_id, task_id, links=links)
                 if task.status.is_final:
                     return task
                 ended.clear()
-            return await asyncio.to_thread(self.get, tenant_id, task_id)
+            return await asyncio.to_thread(self.get, tenant_id, task_id, links=links)
         finally:
             unsubscribe()
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _load(
-        self, stored: Sequence[StoredTask], *, results_matter: bool = False
+        self, stored: Sequence[StoredTask], *, results_matter: bool = False, links: bool = False
     ) -> builtins.list[Task]:
         """With their payloads. What cannot be read is left out, and logged: one damaged file must not hide a task, nor
         a page of them, from those who look for it. With ``results_matter`` an unreadable result raises."""
+        if links:
+            stored = [self._with_link(item) for item in stored]
         wanted = [
             key for item in stored for key in (item.input_key, item.result_key) if key is not None
         ]
@@ -209,6 +223,12 @@ class Tasks:
             elif result_key is not None and results_matter:
                 self._payloads.load([result_key])
         return [item.task for item in stored]
+
+    def _with_link(self, stored: StoredTask) -> StoredTask:
+        if stored.result_key is None or (url := self._payloads.url(stored.result_key)) is None:
+            return stored
+        stored.task.result_url = url
+        return stored._replace(result_key=None)
 
     def _load_readable(self, keys: Sequence[str]) -> dict[str, str]:
         texts: dict[str, str] = {}

@@ -90,7 +90,8 @@ async def submit_task(
     headers = {"Location": f"{PREFIX}/tasks/{answer.task_id}"}
     if answer.replayed:
         headers["Idempotency-Replayed"] = "true"
-        task = await to_thread.run_sync(runtime.tasks.get, tenant, answer.task_id)
+        get = partial(runtime.tasks.get, tenant, answer.task_id, links=True)
+        task = await to_thread.run_sync(get)
         return json_response(task.model_dump_json(), 200, headers)
     content = orjson.dumps(accepted(submission.task, answer), option=orjson.OPT_UTC_Z)
     return json_response(content, 202, headers)
@@ -107,7 +108,7 @@ def list_tasks(
 ) -> Response:
     """Tasks, newest first."""
     tasks, next_cursor = runtime.tasks.list(
-        tenant, query.to_filter(), limit=query.limit, cursor=query.cursor
+        tenant, query.to_filter(), limit=query.limit, cursor=query.cursor, links=True
     )
     return page_response(tasks, next_cursor)
 
@@ -122,11 +123,12 @@ async def get_task(
         Query(ge=0, allow_inf_nan=False, description="Hold the answer until final, at most 30 s"),
     ] = 0,
 ) -> Response:
-    """One task with its result or error."""
+    """One task with its result or error. A large result may be behind `result_url` instead."""
     if wait:
         task = await _wait(instance, tenant, task_id, wait)
     else:
-        task = await to_thread.run_sync(instance.runtime.tasks.get, tenant, task_id)
+        get = partial(instance.runtime.tasks.get, tenant, task_id, links=True)
+        task = await to_thread.run_sync(get)
     return json_response(task.model_dump_json())
 
 
@@ -158,7 +160,7 @@ def retry_task(task_id: TaskId, runtime: RuntimeParts, tenant: Tenant) -> Respon
 async def _wait(instance: Instance, tenant: str, task_id: str, seconds: float) -> Task:
     """Until the task is final, time is up, or this instance is about to stop: nobody waits for a waiting client."""
     tasks, most = instance.runtime.tasks, instance.runtime.settings.max_wait_seconds
-    final = asyncio.ensure_future(tasks.wait_async(tenant, task_id, min(seconds, most)))
+    final = asyncio.ensure_future(tasks.wait_async(tenant, task_id, min(seconds, most), links=True))
     stopping = asyncio.ensure_future(instance.draining.wait())
     try:
         await asyncio.wait((final, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -167,4 +169,4 @@ async def _wait(instance: Instance, tenant: str, task_id: str, seconds: float) -
     finally:
         final.cancel()
         stopping.cancel()
-    return await to_thread.run_sync(tasks.get, tenant, task_id)
+    return await to_thread.run_sync(partial(tasks.get, tenant, task_id, links=True))
