@@ -1,0 +1,1 @@
+"""PostgreSQL beside what others make of it: same server, same machine, one run."""
