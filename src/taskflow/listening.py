@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 
 from taskflow.core.errors import TaskFlowError
 
@@ -46,8 +47,8 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """One that nobody listened on a moment ago."""
-    with listen(host, 0) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Different ones that nobody listened on a moment ago, on this machine's loopback address."""
+    with ExitStack() as held:
+        listeners = [held.enter_context(listen("127.0.0.1", 0)) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]

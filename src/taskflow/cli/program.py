@@ -8,7 +8,19 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from taskflow.cli import api, bench, dead_letters, dev, overview, store, submit, tasks, worker
+from taskflow.cli import (
+    api,
+    bench,
+    cluster,
+    dead_letters,
+    dev,
+    overview,
+    provision,
+    store,
+    submit,
+    tasks,
+    worker,
+)
 from taskflow.core.errors import ConfigurationError, InvalidRequestError, TaskFlowError
 
 EXIT_FAILED = 1
@@ -40,6 +52,8 @@ program.callback()(overview.root)
 program.command()(dev.dev)
 program.command()(api.api)
 program.command()(worker.worker)
+program.command()(cluster.cluster)
+program.command()(provision.provision)
 program.command()(submit.submit)
 program.command()(tasks.status)
 program.command()(tasks.watch)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run(app: TaskFlow, *, service: str, greet: Callable[[str], None]) -> int:
-    """Serve ``app``'s API until a signal, and return the exit code. ``greet`` is called with the address once all is well."""
+    """Serve ``app``'s API until a signal, and return the exit code. ``greet`` gets the address once all is well."""
     from taskflow import logs
     from taskflow.api.app import create_app
     from taskflow.api.server import serve

@@ -34,9 +34,7 @@ class HealthEndpoint:
 
         listener = listen(host, port, option="--health-port, TASKFLOW_WORKER_HEALTH_PORT")
         listener.setblocking(True)
-        self._server = ThreadingHTTPServer(
-            listener.getsockname()[:2], Answer, bind_and_activate=False
-        )
+        self._server = _Server(listener.getsockname()[:2], Answer, bind_and_activate=False)
         self._server.socket.close()
         self._server.socket = listener
         self._thread = threading.Thread(
@@ -59,6 +57,11 @@ class HealthEndpoint:
     def report(self, snapshot: Callable[[], Mapping[str, Any]]) -> None:
         """From now on ask ``snapshot`` (`Worker.snapshot`)."""
         self._snapshot = snapshot
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Who asks may go away before it is answered."""
 
 
 class _Answer(BaseHTTPRequestHandler):

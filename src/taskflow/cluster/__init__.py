@@ -1,0 +1,1 @@
+"""`taskflow cluster`: API instances, workers, PostgreSQL and an emulator of AWS on this machine, one process each."""

@@ -1,0 +1,113 @@
+"""Which processes a cluster has, and what each of them is told."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from taskflow.cluster import emulator, postgres
+from taskflow.cluster.emulator import Emulator
+from taskflow.cluster.process import Group, ProcessSpec
+
+DATABASE = "taskflow"
+_TASKFLOW = "taskflow.cli:main"
+_CLOSE_SECONDS = 5.0  # beyond the grace: to answer, to close what is open
+_WRITE_SECONDS = (
+    25.0  # beyond the grace: to claim no more, to interrupt, to write the last outcomes
+)
+_EVERYWHERE = ("0.0.0.0", "")  # noqa: S104 - compared with, not listened on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything is decided. ``emulator`` None: nothing needs one; ``postgres_port`` None: another server is used.
+
+    ``settings`` are the environment variables of every process of TaskFlow, also of commands in another terminal.
+    """
+
+    directory: Path
+    host: str
+    ports: tuple[int, ...]
+    health_ports: tuple[int, ...]
+    emulator: Emulator | None
+    emulator_port: int
+    postgres_directory: Path
+    postgres_port: int | None
+    grace_seconds: float
+    settings: Mapping[str, str]
+
+    @property
+    def addresses(self) -> list[str]:
+        return [f"http://{_reachable(self.host)}:{port}" for port in self.ports]
+
+
+def groups(plan: Plan) -> list[Group]:
+    """In the order in which they start; they stop in the opposite one."""
+    return [_foundation(plan), _steps(plan), _apis(plan), _workers(plan)]
+
+
+def _foundation(plan: Plan) -> Group:
+    specs = []
+    if plan.postgres_port is not None:
+        url = plan.settings["TASKFLOW_DATABASE_URL"]
+        specs.append(
+            ProcessSpec(
+                name="postgres",
+                entry="taskflow.cluster.postgres_process:main",
+                arguments=(str(plan.postgres_directory), str(plan.postgres_port), DATABASE),
+                is_ready=lambda: postgres.answers(url),
+                log_file=plan.directory / "postgres.log",
+                orphan_signal=signal.SIGTERM,  # it has to take the server along
+            )
+        )
+    if plan.emulator is not None:
+        # Restarted, it has forgotten queues and bucket.
+        again = ("provision",)
+        specs.append(
+            emulator.spec(plan.emulator, plan.emulator_port, plan.directory, repeats=again)
+        )
+    return specs
+
+
+def _steps(plan: Plan) -> Group:
+    names = ["migrate"] if plan.emulator is None else ["migrate", "provision"]
+    return [ProcessSpec(name, _TASKFLOW, (name,), plan.settings) for name in names]
+
+
+def _apis(plan: Plan) -> Group:
+    return [
+        ProcessSpec(
+            name=f"api-{number}",
+            entry=_TASKFLOW,
+            arguments=("api", "--host", plan.host, "--port", str(port)),
+            environment=plan.settings,
+            is_ready=_is_healthy(plan.host, port),
+            stop_seconds=plan.grace_seconds + _CLOSE_SECONDS,
+        )
+        for number, port in enumerate(plan.ports, 1)
+    ]
+
+
+def _workers(plan: Plan) -> Group:
+    local = {**plan.settings, "TASKFLOW_HOST": "127.0.0.1"}
+    return [
+        ProcessSpec(
+            name=f"worker-{number}",
+            entry=_TASKFLOW,
+            arguments=("worker", "--health-port", str(port)),
+            environment=local,
+            is_ready=_is_healthy("127.0.0.1", port),
+            stop_seconds=plan.grace_seconds + _WRITE_SECONDS,
+        )
+        for number, port in enumerate(plan.health_ports, 1)
+    ]
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in _EVERYWHERE else host
+
+
+def _is_healthy(host: str, port: int) -> Callable[[], bool]:
+    return lambda: emulator.answers(_reachable(host), port, "/health", status=200)
