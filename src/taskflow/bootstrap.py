@@ -341,7 +341,23 @@ def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
                 starvation_every=settings.starvation_every,
             )
         case "sqs":
-            raise ConfigurationError("TASKFLOW_QUEUE_BACKEND=sqs is being built")
+            from taskflow.adapters.queue.sqs.client import sqs_clients
+            from taskflow.adapters.queue.sqs.queue import SQSTaskQueue
+
+            priorities = settings.priorities or frozenset(map(int, TaskPriority))
+            serves = priorities if works else frozenset()
+            return SQSTaskQueue(
+                sqs_clients(
+                    region=settings.aws_region,
+                    threads=settings.num_workers,
+                    receivers=len(serves),
+                ),
+                _queue_names(settings),
+                visibility_timeout_seconds=settings.lease_seconds * 2,
+                serves=serves,
+                starvation_every=settings.starvation_every,
+                wait_seconds=settings.queue_poll_seconds,
+            )
         case never:
             assert_never(never)
 

@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9_-]{1,66}$",
         description="Queues are called prefix-priority, their dead letters prefix-priority-dead",
     )
+    queue_poll_seconds: int = Field(
+        20,
+        ge=1,
+        le=20,
+        description="How long SQS holds a request for messages while there are none; a process that stops waits for it",
+    )
     queue_url_critical: str = Field("", description="Full URL instead of the name; so the next")
     queue_url_high: str = Field("", description="Full URL instead of the name")
     queue_url_normal: str = Field("", description="Full URL instead of the name")

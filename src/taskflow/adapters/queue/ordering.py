@@ -7,8 +7,8 @@ queue hands out, as long as they say whose they are; the queue puts them in and 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
 from taskflow.ports.queue import Selector
@@ -60,6 +60,11 @@ class Ordering(Generic[T]):
     def put_back(self, item: T, position: int) -> None:
         """Return what was handed out from ``position``: to the front of its tenant's, for the tenant's next turn."""
         self._levels[item.priority].put_back(item, position)
+
+    def remove(self, is_gone: Callable[[T], bool]) -> None:
+        """Take out what is to be handed out to nobody any more. O(n)."""
+        for level in self._levels.values():
+            level.remove(is_gone)
 
     def take(self, max_items: int, selector: Selector) -> list[tuple[int, T]]:
         """Up to ``max_items`` that ``selector`` accepts, in order, each with its position (for `put_back`)."""
@@ -144,6 +149,13 @@ class Level(Generic[T]):
     def put_back(self, item: T, position: int) -> None:
         self._parked.get(item.task, self.main).put_back(item, position)
 
+    def remove(self, is_gone: Callable[[T], bool]) -> None:
+        self.main.remove(is_gone)
+        for task, heap in list(self._parked.items()):
+            heap.remove(is_gone)
+            if not heap.entries:
+                del self._parked[task]
+
     def has(self, selector: Selector) -> bool:
         """Whether something acceptable waits."""
         if selector.tasks is None and not selector.excluded:
@@ -223,6 +235,10 @@ class FairHeap(Generic[T]):
         The next round, not this one: an item that is handed out and returned for ever must not keep the others out.
         """
         heappush(self.entries, (self.round + 1, position, item))
+
+    def remove(self, is_gone: Callable[[T], bool]) -> None:
+        self.entries = [entry for entry in self.entries if not is_gone(entry[2])]
+        heapify(self.entries)
 
     def take(self, count: int, taken: list[tuple[int, T]]) -> None:
         """Append the next ``count`` items, or all there are, to ``taken``, each with its position."""

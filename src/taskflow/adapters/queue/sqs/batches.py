@@ -1,0 +1,53 @@
+"""Sending in batches: as few as SQS allows, and each entry of one tried again by itself."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from taskflow.adapters.queue.sqs.envelope import entry_bytes
+from taskflow.adapters.queue.sqs.errors import Complaint, refusal
+from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, BATCH_ENTRIES
+
+_ENTRY_ATTEMPTS = 3
+_FIRST_WAIT_SECONDS = 0.05
+
+
+def batches(entries: Sequence[Mapping[str, Any]]) -> Iterator[range]:
+    """The indexes of each batch, in order: up to 10 entries of up to 1 MiB together."""
+    first, size = 0, 0
+    for index, entry in enumerate(entries):
+        more = entry_bytes(entry)
+        if index > first and (index - first == BATCH_ENTRIES or size + more > BATCH_BYTES):
+            yield range(first, index)
+            first, size = index, 0
+        size += more
+    if first < len(entries):
+        yield range(first, len(entries))
+
+
+def send_batch(
+    client: Any, url: str, entries: Sequence[Mapping[str, Any]], rng: random.Random
+) -> dict[int, Complaint]:
+    """Send one batch. Returns what was not accepted, by index, after entries that SQS itself failed to take have been
+    tried again. Raises what botocore raises when a call fails as a whole: what had been sent is then sent twice."""
+    refused: dict[int, Complaint] = {}
+    left = list(range(len(entries)))
+    for attempt in range(_ENTRY_ATTEMPTS):
+        if attempt:
+            time.sleep(_FIRST_WAIT_SECONDS * 2**attempt * rng.uniform(0.5, 1.0))
+        answer = client.send_message_batch(
+            QueueUrl=url, Entries=[{"Id": str(index), **entries[index]} for index in left]
+        )
+        failed = answer.get("Failed", ())
+        for index in left:
+            refused.pop(index, None)
+        for entry in failed:
+            said = refusal(str(entry.get("Code", "")), str(entry.get("Message", "")))
+            refused[int(entry["Id"])] = said
+        left = [int(entry["Id"]) for entry in failed if not entry.get("SenderFault")]
+        if not left:
+            break
+    return refused

@@ -1,0 +1,66 @@
+"""How many messages there are, asked of SQS at most every few seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from taskflow.adapters.queue.sqs.errors import complaint
+from taskflow.adapters.queue.sqs.names import QueueNames
+from taskflow.core.errors import QueueUnavailableError
+from taskflow.core.task import TaskPriority
+from taskflow.ports.queue import QueueDepth
+
+_ATTRIBUTES = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesDelayed",
+    "ApproximateNumberOfMessagesNotVisible",
+)
+
+
+class Depths:
+    """Thread safe: one caller asks, the others wait for its answer. A failure is remembered for as long."""
+
+    def __init__(
+        self,
+        client: Any,
+        names: QueueNames,
+        *,
+        cache_seconds: float,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._names = names
+        self._cache_seconds = cache_seconds
+        self._monotonic = monotonic
+        self._lock = Lock()
+        self._valid_until = 0.0
+        self._depths: Mapping[TaskPriority, QueueDepth] = {}
+        self._error = ""
+
+    def get(self) -> Mapping[TaskPriority, QueueDepth]:
+        """Raises QueueUnavailableError."""
+        with self._lock:
+            if self._monotonic() >= self._valid_until:
+                self._depths, self._error = {}, ""
+                for priority in TaskPriority:
+                    name = self._names.name(priority)
+                    try:
+                        self._depths = {**self._depths, priority: self._ask(name)}
+                    except (ClientError, BotoCoreError) as exc:
+                        said = complaint(exc)
+                        self._error = f"queue {name!r}: {said.text}"
+                        break
+                self._valid_until = self._monotonic() + self._cache_seconds
+            if self._error:
+                raise QueueUnavailableError(self._error)
+            return self._depths
+
+    def _ask(self, name: str) -> QueueDepth:
+        answer = self._client.get_queue_attributes(
+            QueueUrl=self._names.url(self._client, name), AttributeNames=list(_ATTRIBUTES)
+        )
+        return QueueDepth(*(int(answer["Attributes"][attribute]) for attribute in _ATTRIBUTES))
