@@ -35,12 +35,18 @@ def provision(json: Json = False) -> None:
     queues = provision_queues(settings)
     buckets = {settings.s3_bucket: provision_bucket(settings)} if settings.s3_bucket else {}
     if json:
-        output.print_json({"endpoint": endpoint, "queues": queues, "buckets": buckets})
+        kinds = {"queues": queues, "buckets": buckets}
+        output.print_json(
+            {"endpoint": endpoint}
+            | {
+                kind: [{"name": name, "is_new": is_new} for name, is_new in made.items()]
+                for kind, made in kinds.items()
+            }
+        )
         return
-    for name in queues:
-        print(f"queue   {name}")
-    for name, is_new in buckets.items():
-        print(f"bucket  {name}  {'made' if is_new else 'was there'}")
+    for kind, made in (("queue", queues), ("bucket", buckets)):
+        for name, is_new in made.items():
+            print(f"{kind:<6}  {name}  {'made' if is_new else 'was there'}")
     if not buckets:
         output.note("no bucket: TASKFLOW_S3_BUCKET is not set")
 

@@ -23,27 +23,29 @@ from taskflow.core.task import TaskPriority
 MAX_RECEIVES = 100
 
 
-def provision(client: Any, names: QueueNames, *, visibility_timeout_seconds: float) -> list[str]:
+def provision(
+    client: Any, names: QueueNames, *, visibility_timeout_seconds: float
+) -> dict[str, bool]:
     """Create each priority's queue and dead-letter queue, or set the attributes of those that there are.
 
-    Queues that were given by URL are left alone. Returns the names of the others. Raises QueueUnavailableError.
+    Queues that were given by URL are left alone. Returns whether each of the others is new, by name. Raises
+    QueueUnavailableError.
     """
-    made: list[str] = []
+    made: dict[str, bool] = {}
     for priority in TaskPriority:
         if names.is_given(priority):
             continue
         name, dead_name = names.name(priority), names.dead_name(priority)
         try:
-            _make(client, name, dead_name, math.ceil(visibility_timeout_seconds))
+            made |= _make(client, name, dead_name, math.ceil(visibility_timeout_seconds))
         except (ClientError, BotoCoreError) as exc:
             said = complaint(exc)
             raise QueueUnavailableError(f"queue {name!r} cannot be made: {said.text}") from exc
-        made += [name, dead_name]
     return made
 
 
-def _make(client: Any, name: str, dead_name: str, visibility_seconds: int) -> None:
-    dead_url = _queue(
+def _make(client: Any, name: str, dead_name: str, visibility_seconds: int) -> dict[str, bool]:
+    dead_url, dead_is_new = _queue(
         client, dead_name, {"MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_SECONDS)}
     )
     arn = client.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])
@@ -51,7 +53,7 @@ def _make(client: Any, name: str, dead_name: str, visibility_seconds: int) -> No
         "deadLetterTargetArn": arn["Attributes"]["QueueArn"],
         "maxReceiveCount": MAX_RECEIVES,
     }
-    _queue(
+    _, is_new = _queue(
         client,
         name,
         {
@@ -61,10 +63,15 @@ def _make(client: Any, name: str, dead_name: str, visibility_seconds: int) -> No
             "RedrivePolicy": json.dumps(redrive),
         },
     )
+    return {name: is_new, dead_name: dead_is_new}
 
 
-def _queue(client: Any, name: str, attributes: dict[str, str]) -> str:
-    """Created, then set: SQS refuses to create a queue that exists with other attributes."""
-    url: str = client.create_queue(QueueName=name)["QueueUrl"]
+def _queue(client: Any, name: str, attributes: dict[str, str]) -> tuple[str, bool]:
+    """Its URL, and whether it is new. Created, then set: SQS refuses to create one that exists with other attributes."""
+    is_new = False
+    try:
+        url: str = client.get_queue_url(QueueName=name)["QueueUrl"]
+    except client.exceptions.QueueDoesNotExist:
+        url, is_new = client.create_queue(QueueName=name)["QueueUrl"], True
     client.set_queue_attributes(QueueUrl=url, Attributes=attributes)
-    return url
+    return url, is_new
