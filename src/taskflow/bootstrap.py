@@ -19,6 +19,7 @@ from taskflow.core.registry import registry as default_registry
 from taskflow.core.retry import RetryPolicy
 from taskflow.core.task import TaskPriority
 from taskflow.ports.clock import Clock
+from taskflow.ports.events import EventQueue
 from taskflow.ports.http import HttpSender
 from taskflow.ports.inspection import InspectionStore
 from taskflow.ports.liveness import Liveness
@@ -112,13 +113,14 @@ def build(
     clock: Clock | None = None,
     registry: Registry = default_registry,
     with_worker: bool | None = None,
+    queue: TaskQueue | None = None,
     rng: random.Random | None = None,
 ) -> Runtime:
     """Open (and create or migrate) the store, and wire every service.
 
     The runtime's registry is ``registry`` with the built-in handlers beneath it. ``with_worker``: whether this process
     will run workers (default: ``settings.num_workers > 0``). One that will not leaves its messages in the outbox for a
-    process that does.
+    process that does. ``queue``: one that is there already, instead of the settings' (`build_event_queue`).
 
     Raises ConfigurationError, StoreVersionError, StoreUnavailableError, StoreReadOnlyError, StoreCorruptError; nothing
     is left open then.
@@ -135,6 +137,7 @@ def build(
             registry=Registry(parent=registry),
             works=works,
             worker_id=worker_id,
+            queue=queue or build_queue(settings, clock, works=works),
             rng=rng or random.Random(),
         )
     except BaseException:
@@ -150,6 +153,7 @@ def _wire(
     registry: Registry,
     works: bool,
     worker_id: str,
+    queue: TaskQueue,
     rng: random.Random,
 ) -> Runtime:
     from taskflow.handlers import register_builtin_handlers
@@ -164,7 +168,6 @@ def _wire(
     )
     new_id = UUID7(lambda: clock.now_us() // 1_000)
     stores = build_stores(database, new_id)
-    queue = build_queue(settings, clock, works=works)
     payload_store = build_payload_store(settings)
     liveness = build_liveness(settings, database)
     if works:
@@ -287,8 +290,33 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
 
 def build_database(settings: Settings, clock: Clock, *, process: str | None = None) -> Database:
     """The migrated store. ``process``: the id of the worker that connects (None: a process without workers)."""
-    from taskflow.adapters.metadata.database import Database
     from taskflow.adapters.metadata.migrate import migrate
+
+    database = _open_database(settings, clock, process)
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def migrate_store(settings: Settings, clock: Clock) -> tuple[str | None, str]:
+    """Only that. Returns the revision there was before (None: the store was empty) and the one there is now.
+
+    Raises StoreVersionError when the store was written by a newer TaskFlow, StoreUnavailableError.
+    """
+    from taskflow.adapters.metadata.migrate import HEAD, migrate
+
+    database = _open_database(settings, clock, None)
+    try:
+        return migrate(database), HEAD
+    finally:
+        database.close()
+
+
+def _open_database(settings: Settings, clock: Clock, process: str | None) -> Database:
+    from taskflow.adapters.metadata.database import Database
     from taskflow.adapters.metadata.postgresql import PostgresqlOptions
     from taskflow.adapters.metadata.secret import secrets_manager_credentials
 
@@ -299,7 +327,7 @@ def build_database(settings: Settings, clock: Clock, *, process: str | None = No
         )
     # The end of an id is what tells workers apart, and PostgreSQL shows 63 bytes of a name.
     name = f"taskflow-worker {process[-47:]}" if process else "taskflow-api"
-    database = Database(
+    return Database(
         settings.resolved_database_url,
         clock=clock,
         busy_timeout_seconds=settings.database_busy_timeout_seconds,
@@ -317,12 +345,6 @@ def build_database(settings: Settings, clock: Clock, *, process: str | None = No
         credentials=secrets_manager_credentials(arn) if arn else None,
         replica_url=settings.database_replica_url,
     )
-    try:
-        migrate(database)
-    except BaseException:
-        database.close()
-        raise
-    return database
 
 
 def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
@@ -392,6 +414,23 @@ def _queue_names(settings: Settings) -> QueueNames:
             TaskPriority.NORMAL: settings.queue_url_normal,
             TaskPriority.LOW: settings.queue_url_low,
         },
+    )
+
+
+def build_event_queue(settings: Settings, clock: Clock) -> EventQueue:
+    """For a Lambda function that SQS calls. Raises ConfigurationError when the queue is not SQS."""
+    if settings.resolved_queue_backend != "sqs":
+        raise ConfigurationError(
+            "a function that messages are brought to needs TASKFLOW_QUEUE_BACKEND=sqs (or TASKFLOW_BACKEND=aws)"
+        )
+    from taskflow.adapters.queue.sqs.client import sqs_client
+    from taskflow.adapters.queue.sqs.event_messages import EventMessages
+    from taskflow.adapters.queue.sqs.event_queue import SQSEventQueue
+
+    return SQSEventQueue(
+        build_queue(settings, clock, works=False),
+        EventMessages(lambda: sqs_client(region=settings.aws_region), _queue_names(settings)),
+        monotonic=clock.monotonic,
     )
 
 

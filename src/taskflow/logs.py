@@ -28,7 +28,17 @@ LogFormat = Literal["auto", "json", "console"]
 _Excinfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 # Chatty at info about what is our business, not our operator's; shown from warning on, or with level debug.
-_QUIET = ("alembic", "asyncio", "boto3", "botocore", "httpcore", "httpx", "s3transfer", "urllib3")
+_QUIET = (
+    "alembic",
+    "asyncio",
+    "boto3",
+    "botocore",
+    "httpcore",
+    "httpx",
+    "mangum",
+    "s3transfer",
+    "urllib3",
+)
 _JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 _NOTHING: Mapping[str, Any] = {}
 _context: ContextVar[Mapping[str, Any]] = ContextVar("taskflow_log_context", default=_NOTHING)

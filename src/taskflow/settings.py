@@ -201,6 +201,16 @@ class Settings(BaseSettings):
         description="One in this many deliveries goes to a lower priority that waits while higher ones do",
     )
 
+    # Lambda
+    lambda_margin_seconds: float = Field(
+        5.0,
+        ge=1,
+        description="Before a function's end, kept free for giving back what still runs",
+    )
+    lambda_base_path: str = Field(
+        "", description="Stage that API Gateway puts before every path, e.g. /prod; empty: none"
+    )
+
     # Built-in handlers
     http_allow_private: bool = Field(
         False, description="Let http_request reach private and loopback addresses"

@@ -66,6 +66,12 @@ class PayloadTooLargeError(TaskFlowError):
     code = "payload_too_large"
 
 
+class ResponseTooLargeError(TaskFlowError):
+    """An answer is over what Lambda, or the load balancer before it, lets through."""
+
+    code = "response_too_large"
+
+
 class IdempotencyConflictError(TaskFlowError):
     """The idempotency key was used before, with another request."""
 

@@ -72,15 +72,18 @@ class Recovery:
         self._suspects: dict[_Suspect, float] = {}  # → first seen expired
         self._silences: dict[tuple[str, int], float] = {}  # worker and seen_at → first noticed
 
-    def run_once(self) -> int:
-        """Returns how many tasks were taken over. Writes nothing when there is nothing to do."""
-        self._expire()
+    def run_once(self, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Returns how many tasks were taken over. Writes nothing when there is nothing to do. Ends early, between two
+        batches, when it is not to go on."""
+        self._expire(goes_on)
         workers = self._workers.list()
         dead = self._liveness.dead([worker.worker_id for worker in workers])
         lost = self._store.lost(dead_workers=dead, limit=_MOST_LOST)
         confirmed = self._confirmed(lost, set(dead))
         recovered = 0
         for start in range(0, len(confirmed), _BATCH):
+            if not goes_on():
+                break
             chunk = confirmed[start : start + _BATCH]
             result = self._conclusion.commit([self._outcome(task) for task in chunk])
             recovered += len(chunk) - len(result.fenced)
@@ -95,8 +98,16 @@ class Recovery:
         self._workers.forget(self._silent(workers))
         return recovered
 
-    def _expire(self) -> None:
-        while ended := self._store.expire(limit=_BATCH):
+    def undecided_seconds(self) -> float | None:
+        """Until an expired lease that was seen will be believed; None: none is in doubt. For those who do not run it
+        all the time: each `run_once` that comes later than this after the one before decides."""
+        if not self._suspects:
+            return None
+        now = self._clock.monotonic()
+        return max(0.0, self._confirm_seconds - (now - min(self._suspects.values())))
+
+    def _expire(self, goes_on: Callable[[], bool]) -> None:
+        while goes_on() and (ended := self._store.expire(limit=_BATCH)):
             self._completions.publish(ended)
 
     def _silent(self, workers: Sequence[WorkerRecord]) -> list[str]:

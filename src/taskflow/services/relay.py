@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from taskflow import logs
 from taskflow.ports.metadata import OutboxStore
 from taskflow.ports.queue import TaskQueue
@@ -23,7 +25,18 @@ class Relay:
 
     def run_once(self) -> float:
         """Send everything due within the queue's longest delay. Returns the seconds until it should run again."""
-        while True:
+        self.drain()
+        if not self._queue.durable:
+            self._look()
+        due_in = self._outbox.next_due_seconds()
+        wait = 0.0 if due_in is None else due_in - self._queue.max_delay_seconds
+        # What is due and still there is held by another relay, or was refused: asking at once would not help.
+        return min(_POLL_SECONDS, wait) if wait > 0 else _POLL_SECONDS
+
+    def drain(self, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Send what is due within the queue's longest delay, in batches while ``goes_on``. How many were sent."""
+        total = 0
+        while goes_on():
             entries = self._outbox.lease(
                 lookahead_seconds=self._queue.max_delay_seconds,
                 lease_seconds=_LEASE_SECONDS,
@@ -40,15 +53,11 @@ class Relay:
                 and (entry.message.tenant_id, entry.message.task_id) not in failed
             ]
             self._outbox.delete(sent)
+            total += len(sent)
             log.debug("outbox.relayed", sent=len(sent), refused=len(failed))
             if len(entries) < _BATCH or failures:
                 break
-        if not self._queue.durable:
-            self._look()
-        due_in = self._outbox.next_due_seconds()
-        wait = 0.0 if due_in is None else due_in - self._queue.max_delay_seconds
-        # What is due and still there is held by another relay, or was refused: asking at once would not help.
-        return min(_POLL_SECONDS, wait) if wait > 0 else _POLL_SECONDS
+        return total
 
     def _look(self) -> None:
         """Fetch what waits in the store, if little waits here: other processes keep theirs in their own memory, where

@@ -35,8 +35,8 @@ class Retention:
         self._now_us = now_us
         self._keep_days = keep_days
 
-    def run_once(self) -> int:
-        """Returns how many tasks were deleted. ``keep_days`` 0 keeps everything.
+    def run_once(self, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Returns how many tasks were deleted, in batches while ``goes_on``. ``keep_days`` 0 keeps everything.
 
         Rows go before their payloads: after a crash between the two, `taskflow doctor` finds payloads without a row,
         never a row without its payload.
@@ -49,7 +49,7 @@ class Retention:
             return 0
         before = now - int(self._keep_days * _DAY_US)
         total = 0
-        while True:
+        while goes_on():
             count, keys = self._store.purge(finished_before=before, limit=_BATCH)
             self._payloads.forget(keys)
             total += count

@@ -165,12 +165,12 @@ class _Crew:
         if self._reporter is not None:
             self._reporter.start()
         self._claimer.start()
-        log.info("worker.started", num_workers=self._options.num_workers)
+        self._say("worker.started", num_workers=self._options.num_workers)
 
     def stop(self, grace_seconds: float) -> None:
         pool, monotonic = self.pool, self.pool.monotonic
         self._status = "draining"
-        log.info("worker.draining", busy=pool.busy, grace_seconds=grace_seconds)
+        self._say("worker.draining", busy=pool.busy, grace_seconds=grace_seconds)
         self._claimer.stop(CLAIM_SECONDS)
         pool.give_back_waiting()
         if pool.busy and self._reporter is not None:
@@ -196,7 +196,11 @@ class _Crew:
         self._status = "stopped"
         if self._reporter is not None:
             self._reporter.stop()
-        log.info("worker.stopped")
+        self._say("worker.stopped")
+
+    def _say(self, event: str, **fields: Any) -> None:
+        """A worker that nobody lists comes and goes with every event it serves."""
+        (log.debug if self._reporter is None else log.info)(event, **fields)
 
     def release(self) -> None:
         self.pool.releasing.set()

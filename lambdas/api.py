@@ -1,0 +1,6 @@
+"""The HTTP API, behind an ALB, API Gateway (HTTP API) or a function URL. Handler: `lambdas.api.handler`."""
+
+from taskflow.serverless.container import Container
+from taskflow.serverless.http import ApiFunction
+
+handler = ApiFunction(Container("lambda-api"))

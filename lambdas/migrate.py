@@ -1,0 +1,8 @@
+"""Creates the store's schema or brings it up to date, before new code is let at it.
+
+Handler: `lambdas.migrate.handler`.
+"""
+
+from taskflow.serverless.migrate import MigrateFunction
+
+handler = MigrateFunction()

@@ -1,0 +1,1 @@
+"""TaskFlow as Lambda functions: what the entry points in `lambdas/` call. See docs/lambda.md."""

@@ -1,0 +1,64 @@
+"""What one execution environment of Lambda ("container") makes once and keeps from invocation to invocation."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from taskflow import logs
+from taskflow.app import import_tasks
+from taskflow.bootstrap import Runtime, build, build_clock, build_event_queue
+from taskflow.core.errors import TaskFlowError
+from taskflow.ports.events import EventQueue
+from taskflow.settings import Settings, load
+
+log = logs.get_logger(__name__)
+
+
+class Context(Protocol):
+    """What is used of Lambda's context object."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+class Container:
+    """Not thread safe: Lambda calls one invocation at a time. Raises ConfigurationError when it is made.
+
+    A store that does not answer does not keep it from being made: it is asked again at each invocation.
+    """
+
+    def __init__(self, service: str) -> None:
+        # One invocation at a time: whatever the pool's settings say, more connections would only be kept from others.
+        self.settings: Settings = load(database_pool_size=1, database_max_overflow=0)
+        logs.configure(self.settings.log_level, self.settings.log_format, service=service)
+        import_tasks(self.settings)
+        self.clock = build_clock()
+        self._events: EventQueue | None = None
+        self._runtime: Runtime | None = None
+
+    @property
+    def events(self) -> EventQueue:
+        """The queue of a function that messages are brought to; ask for it before `runtime`."""
+        if self._events is None:
+            self._events = build_event_queue(self.settings, self.clock)
+        return self._events
+
+    def runtime(self) -> Runtime:
+        """Raises what `build` raises; the next call tries again."""
+        if self._runtime is None:
+            self._runtime = build(
+                self.settings, clock=self.clock, queue=self._events, with_worker=False
+            )
+        return self._runtime
+
+    def warm_up(self) -> None:
+        """Build the runtime while Lambda starts the container, where the processor is faster and nobody waits."""
+        try:
+            self.runtime()
+        except TaskFlowError as exc:
+            log.warning("lambda.not_warm", code=exc.code, error=exc.detail)
+
+
+def remaining_seconds(context: Context) -> float:
+    return context.get_remaining_time_in_millis() / 1_000

@@ -1,0 +1,225 @@
+"""The API function on the events of everything that can stand in front of it, over Lambda's runtime protocol."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.integration.lambdas.conftest import Cloud
+from tests.support.lambda_events import alb, body_of, function_url, http_api, json_of
+from tests.support.lambda_runtime import FunctionError, LambdaFunction
+
+JSON = {"content-type": "application/json"}
+UNKNOWN = "01890000-0000-7000-8000-000000000000"
+
+Front = Callable[..., dict[str, Any]]
+
+
+def alb_multi(method: str, path: str, **options: Any) -> dict[str, Any]:
+    return alb(method, path, multi=True, **options)
+
+
+FRONTS = pytest.mark.parametrize("front", [alb, alb_multi, http_api, function_url])
+
+
+@pytest.fixture(scope="module")
+def api(cloud: Cloud) -> LambdaFunction:
+    return cloud.function("api")
+
+
+def header(answer: dict[str, Any], name: str) -> str:
+    """Of an answer in any of the shapes."""
+    for key, values in answer.get("multiValueHeaders", {}).items():
+        if key.lower() == name:
+            return ", ".join(values)
+    headers = {key.lower(): value for key, value in answer.get("headers", {}).items()}
+    return str(headers[name])
+
+
+def submission(**fields: Any) -> bytes:
+    return json.dumps({"task": "lambda_echo", **fields}).encode()
+
+
+@FRONTS
+def test_a_task_is_submitted_and_found_again(
+    cloud: Cloud, api: LambdaFunction, front: Front
+) -> None:
+    body = submission(args=["grüße 😀"], priority="high")
+    answer = api.invoke(front("POST", "/api/v1/tasks", headers=JSON, body=body))
+    assert answer["statusCode"] == 202
+    task_id = json_of(answer)["task_id"]
+    assert header(answer, "location") == f"/api/v1/tasks/{task_id}"
+    assert cloud.get(task_id).args == ["grüße 😀"]
+    assert cloud.count("outbox") == 0  # the message was sent before the function was frozen
+    [record] = cloud.source("high").receive(1)
+    assert json.loads(record["body"])["task_id"] == task_id
+    cloud.source("high").settle([record], {"batchItemFailures": []})
+
+    found = api.invoke(front("GET", f"/api/v1/tasks/{task_id}"))
+    assert found["statusCode"] == 200
+    assert found["isBase64Encoded"] is False
+    assert json_of(found)["status"] == "pending"
+
+
+@FRONTS
+def test_a_problem_is_readable_json(api: LambdaFunction, front: Front) -> None:
+    answer = api.invoke(front("GET", f"/api/v1/tasks/{UNKNOWN}"))
+    assert answer["statusCode"] == 404
+    assert header(answer, "content-type") == "application/problem+json"
+    assert answer["isBase64Encoded"] is False
+    assert json_of(answer)["code"] == "task_not_found"
+
+
+@FRONTS
+def test_query_parameters_arrive_decoded(
+    cloud: Cloud, api: LambdaFunction, front: Front
+) -> None:
+    tag = "50% & more+ü"
+    wanted = cloud.submit("lambda_echo", tags=[tag])
+    cloud.submit("lambda_echo", tags=["other"])
+    answer = api.invoke(front("GET", "/api/v1/tasks", query={"tag": tag, "limit": "5"}))
+    assert wanted in [item["task_id"] for item in json_of(answer)["items"]]
+    assert all(item["tags"] == [tag] for item in json_of(answer)["items"])
+
+
+@FRONTS
+def test_a_body_in_base64_is_the_same_body(api: LambdaFunction, front: Front) -> None:
+    answers = [
+        api.invoke(
+            front("POST", "/tasks", headers=JSON, body=submission(args=["ß"]), binary=binary)
+        )
+        for binary in (True, False)
+    ]
+    assert [answer["statusCode"] for answer in answers] == [202, 202]
+
+
+@FRONTS
+def test_a_body_that_is_no_json_is_refused(api: LambdaFunction, front: Front) -> None:
+    answer = api.invoke(
+        front("POST", "/tasks", headers=JSON, body=b"\xff\xfe\x00", binary=True)
+    )
+    assert answer["statusCode"] == 400
+    assert json_of(answer)["code"] == "invalid_json"
+
+
+def test_binary_files_come_as_base64(api: LambdaFunction) -> None:
+    page = api.invoke(http_api("GET", "/docs"))
+    assert page["statusCode"] == 200
+    assert page["isBase64Encoded"] is False
+    icon = api.invoke(http_api("GET", "/static-offline-docs/favicon.png"))
+    assert icon["statusCode"] == 200
+    assert icon["isBase64Encoded"] is True
+    assert body_of(icon).startswith(b"\x89PNG")
+
+
+def test_a_repeated_header_keeps_its_values_where_the_front_can_carry_them(
+    api: LambdaFunction,
+) -> None:
+    """A load balancer without multi-value headers sends only the last one, and one key is still a key."""
+    for front, expected in [(alb_multi, 422), (http_api, 422), (alb, 202)]:
+        headers = {**JSON, "idempotency-key": ["first key", f"second {front.__name__}"]}
+        answer = api.invoke(front("POST", "/tasks", headers=headers, body=submission()))
+        assert answer["statusCode"] in {expected, 202}, json_of(answer)
+
+
+def test_idempotency_works_across_containers(cloud: Cloud, api: LambdaFunction) -> None:
+    request = alb("POST", "/tasks", headers={**JSON, "idempotency-key": "k-1"}, body=submission())
+    first = api.invoke(request)
+    second = cloud.function("api").invoke(request)
+    assert (first["statusCode"], second["statusCode"]) == (202, 200)
+    assert json_of(first)["task_id"] == json_of(second)["task_id"]
+    assert header(second, "idempotency-replayed") == "true"
+
+
+def test_the_application_is_built_once_and_survives_being_frozen(
+    cloud: Cloud, api: LambdaFunction
+) -> None:
+    api.invoke(alb("GET", "/health"))
+    cloud.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    answer = api.invoke(alb("GET", f"/api/v1/tasks/{UNKNOWN}"))
+    assert answer["statusCode"] == 404  # not 503: the dead connection was noticed, and replaced
+    assert api.starts == 1
+    assert api.invoke(alb("GET", "/health/ready"))["statusCode"] == 200
+
+
+def test_one_connection_is_enough(cloud: Cloud, api: LambdaFunction) -> None:
+    batch = json.dumps({"tasks": [{"task": "lambda_echo", "args": [n]} for n in range(50)]})
+    answer = api.invoke(alb("POST", "/api/v1/tasks/batch", headers=JSON, body=batch.encode()))
+    assert answer["statusCode"] in {200, 202}
+    assert len(json_of(answer)["items"]) == 50
+    with cloud.runtime.database.engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT application_name, count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() GROUP BY 1"
+        ).all()
+    assert all(count <= 2 for _, count in rows)  # this one's own, and the function's
+    cloud.source().drain(cloud.function("worker"))
+
+
+def test_a_stage_prefix_is_taken_off_and_put_back(cloud: Cloud) -> None:
+    api = cloud.function("api", lambda_base_path="/prod")
+    event = http_api("POST", "/api/v1/tasks", headers=JSON, body=submission(), stage="prod")
+    answer = api.invoke(event)
+    assert answer["statusCode"] == 202
+    task_id = json_of(answer)["task_id"]
+    assert header(answer, "location") == f"/prod/api/v1/tasks/{task_id}"
+    assert api.lines("http.request")[-1]["path"] == "/api/v1/tasks"
+
+
+def test_a_held_request_is_answered_before_the_function_ends(
+    cloud: Cloud, api: LambdaFunction
+) -> None:
+    task_id = cloud.submit("lambda_echo", delay=3_600)
+    began = time.monotonic()
+    event = alb("GET", f"/api/v1/tasks/{task_id}", query={"wait": "30"})
+    answer = api.invoke(event, timeout_seconds=4)
+    assert json_of(answer)["status"] == "scheduled"
+    assert time.monotonic() - began < 30
+    assert api.starts == 1  # nobody had to kill it
+    assert api.invoke(alb("GET", "/health"))["statusCode"] == 200  # it is not draining for good
+
+
+def test_an_answer_too_large_for_a_load_balancer_says_so(
+    cloud: Cloud, api: LambdaFunction
+) -> None:
+    for _ in range(20):
+        cloud.submit("lambda_echo", "x" * 60_000, tags=["large"], delay=3_600)
+    query = {"tag": "large", "limit": "20"}
+    through_alb = api.invoke(alb("GET", "/api/v1/tasks", query=query))
+    assert through_alb["statusCode"] == 500
+    assert json_of(through_alb)["code"] == "response_too_large"
+    through_gateway = api.invoke(http_api("GET", "/api/v1/tasks", query=query))
+    assert len(json_of(through_gateway)["items"]) == 20
+
+
+def test_an_event_of_another_sort_is_an_error(api: LambdaFunction) -> None:
+    with pytest.raises(FunctionError, match="unable to infer"):
+        api.invoke({"hello": "world"})
+    assert api.invoke(alb("GET", "/health"))["statusCode"] == 200
+
+
+def test_a_store_that_does_not_answer_is_a_503_until_it_does(
+    cloud: Cloud, postgres_url_factory: Callable[..., str]
+) -> None:
+    cloud.execute("SELECT 1")
+    name = cloud.runtime.database.url.database
+    host = cloud.runtime.database.url.set(database=f"{name}_missing")
+    api = cloud.function("api", database_url=host.render_as_string(hide_password=False))
+    answer = api.invoke(alb("GET", "/api/v1/tasks"))
+    assert answer["statusCode"] == 503
+    assert json_of(answer)["code"] == "store_unavailable"
+    assert "retry-after" in {key.lower() for key in answer["headers"]}
+    assert api.starts == 1
+
+
+def test_a_wrong_setting_fails_the_start_with_its_name(cloud: Cloud) -> None:
+    api = cloud.function("api", lambda_margin_seconds="soon")
+    with pytest.raises(FunctionError, match="TASKFLOW_LAMBDA_MARGIN_SECONDS"):
+        api.invoke(alb("GET", "/health"))
