@@ -25,6 +25,7 @@ from taskflow.ports.inspection import InspectionStore
 from taskflow.ports.liveness import Liveness
 from taskflow.ports.mail import MailSender
 from taskflow.ports.metadata import (
+    ArtifactStore,
     ExecutionStore,
     InsightStore,
     MaintenanceStore,
@@ -35,6 +36,7 @@ from taskflow.ports.metadata import (
 )
 from taskflow.ports.payloads import PayloadStore
 from taskflow.ports.queue import TaskQueue
+from taskflow.services.artifacts import Artifacts
 from taskflow.services.completions import Completions
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
@@ -70,6 +72,7 @@ class Stores:
     insights: InsightStore
     maintenance: MaintenanceStore
     inspection: InspectionStore
+    artifacts: ArtifactStore
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Runtime:
     completions: Completions
     submissions: Submissions
     tasks: Tasks
+    artifacts: Artifacts
     dead_letters: DeadLetters
     execution: Execution
     relay: Relay
@@ -179,6 +183,12 @@ def _wire(
         max_bytes=settings.max_payload_bytes,
         url_seconds=settings.result_url_seconds,
     )
+    artifacts = Artifacts(
+        stores.artifacts,
+        payloads,
+        max_bytes=settings.max_artifact_bytes,
+        most=settings.max_artifacts,
+    )
     sending = Sending(queue, stores.outbox)
     conclusion = Conclusion(stores.execution, queue, sending, completions)
     verdicts = Verdicts(
@@ -216,6 +226,7 @@ def _wire(
             max_waiting=settings.max_queue_size,
         ),
         tasks=tasks,
+        artifacts=artifacts,
         dead_letters=DeadLetters(stores.tasks, tasks, payloads=payloads, sending=sending),
         execution=Execution(
             stores.execution,
@@ -223,6 +234,7 @@ def _wire(
             queue=queue,
             registry=registry,
             payloads=payloads,
+            artifacts=artifacts,
             conclusion=conclusion,
             counters=counters,
             verdicts=verdicts,
@@ -261,6 +273,7 @@ def build_clock() -> Clock:
 
 
 def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
+    from taskflow.adapters.metadata.artifacts import SqlArtifacts
     from taskflow.adapters.metadata.dependents import Dependents
     from taskflow.adapters.metadata.execution import SqlExecution
     from taskflow.adapters.metadata.insights import SqlInsights
@@ -285,6 +298,7 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
         insights=SqlInsights(database),
         maintenance=SqlMaintenance(database),
         inspection=SqlInspection(database, journal, dependents),
+        artifacts=SqlArtifacts(database),
     )
 
 
@@ -384,8 +398,8 @@ def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
             assert_never(never)
 
 
-def provision_queues(settings: Settings) -> list[str]:
-    """Make each priority's queue and dead-letter queue, or set their attributes right. Returns their names.
+def provision_queues(settings: Settings) -> dict[str, bool]:
+    """Make each priority's queue and dead-letter queue, or set their attributes right. Which of them are new.
 
     Raises ConfigurationError, QueueUnavailableError.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, NamedTuple, Protocol
 
+from taskflow.core.artifacts import Artifact
 from taskflow.core.errors import ResultTimeoutError, TaskFailedError
 from taskflow.core.events import Event
 from taskflow.core.task import Task, TaskStatus
@@ -28,6 +29,12 @@ class Gateway(Protocol):
     def retry(self, task_id: str) -> Task: ...
 
     def history(self, task_id: str) -> list[Event]: ...
+
+    def artifacts(self, task_id: str) -> list[Artifact]: ...
+
+    def artifact(self, task_id: str, name: str) -> bytes:
+        """Raises ArtifactNotFoundError."""
+        ...
 
 
 class Progress(NamedTuple):
@@ -72,6 +79,14 @@ class TaskHandle:
     def history(self) -> list[Event]:
         """Every transition of the task, oldest first."""
         return self._gateway.history(self.id)
+
+    def artifacts(self) -> list[Artifact]:
+        """The files its handler left so far, by name, whatever became of the task."""
+        return self._gateway.artifacts(self.id)
+
+    def artifact(self, name: str) -> bytes:
+        """The content of one of them. Raises ArtifactNotFoundError."""
+        return self._gateway.artifact(self.id, name)
 
     def wait(self, timeout: float | None = None) -> Task:
         """The task once it is final, however it ended. Raises ResultTimeoutError after ``timeout`` seconds."""

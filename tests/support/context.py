@@ -19,6 +19,7 @@ class PlainContext:
     cancelled: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
     log: Any = field(default_factory=structlog.get_logger)
+    artifacts: Any = None
     reported: list[tuple[float, str | None]] = field(default_factory=list)
 
     def progress(self, percent: float, message: str | None = None) -> None:

@@ -12,7 +12,7 @@ from taskflow.api.dependencies import Instance, LocalWorker
 from taskflow.api.errors import add_handlers
 from taskflow.api.middleware import BodyLimit, CatchErrors, RequestLog
 from taskflow.api.openapi import add_document, add_pages
-from taskflow.api.routes import batch, dead_letters, handlers, health, metrics, tasks
+from taskflow.api.routes import artifacts, batch, dead_letters, handlers, health, metrics, tasks
 from taskflow.bootstrap import Runtime
 from taskflow.core.ids import UUID7
 
@@ -42,6 +42,7 @@ def create_app(runtime: Runtime, *, worker: LocalWorker | None = None) -> FastAP
         tasks.router,
         _twins(),
         batch.router,
+        artifacts.router,
         dead_letters.router,
         handlers.router,
         metrics.router,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from taskflow.calls.dead_letters import DeadLetterCalls, Groups, Selection
-from taskflow.calls.tasks import Answers, Events, TaskCalls, Workers
+from taskflow.calls.tasks import Answers, Artifacts, Events, TaskCalls, Workers
 from taskflow.calls.views import HandlerInfo, TaskPage, TaskQuery
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.submission import Submission
@@ -33,8 +33,13 @@ class RuntimeCalls(TaskCalls):
     def runtime(self) -> Runtime:
         """The services. Raises NoActiveAppError while there are none."""
 
-    def submit_batch(self, submissions: Sequence[Submission]) -> Answers:
-        answers = self.runtime.submissions.submit(self.tenant_id, submissions)
+    def submit_batch(self, submissions: Sequence[Submission], connection: Any = None) -> Answers:
+        service = self.runtime.submissions
+        answers = (
+            service.submit(self.tenant_id, submissions)
+            if connection is None
+            else service.submit_within(self.tenant_id, submissions, connection)
+        )
         return [
             answer
             if isinstance(answer, TaskFlowError)
@@ -42,7 +47,9 @@ class RuntimeCalls(TaskCalls):
             for answer in answers
         ]
 
-    def submit_task(self, submission: Submission) -> TaskHandle:
+    def submit_task(self, submission: Submission, connection: Any = None) -> TaskHandle:
+        if connection is not None:
+            return super().submit_task(submission, connection)
         accepted = self.runtime.submissions.submit_one(self.tenant_id, submission)
         return TaskHandle(self, accepted.task_id, replayed=accepted.replayed)
 
@@ -76,6 +83,12 @@ class RuntimeCalls(TaskCalls):
             )
             events = events + page
         return events
+
+    def artifacts(self, task_id: str) -> Artifacts:
+        return self.runtime.artifacts.list(self.tenant_id, task_id)
+
+    def artifact(self, task_id: str, name: str) -> bytes:
+        return self.runtime.artifacts.get(self.tenant_id, task_id, name)
 
     def find(self, query: TaskQuery, *, limit: int, cursor: str | None) -> TaskPage:
         where = TaskFilter(

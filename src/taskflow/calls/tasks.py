@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 
 from taskflow.calls.dead_letters import DeadLetterCalls
 from taskflow.calls.views import HandlerInfo, TaskPage, TaskQuery
+from taskflow.core.artifacts import Artifact
 from taskflow.core.errors import InvalidRequestError, TaskFlowError
 from taskflow.core.events import Event
 from taskflow.core.registry import Handler
@@ -24,6 +25,7 @@ Handles = list[TaskHandle]
 Answers = list[TaskHandle | TaskFlowError]
 Events = list[Event]
 Workers = list[WorkerRecord]
+Artifacts = list[Artifact]
 
 Call = tuple[str | Handler[..., Any], Sequence[Any], Mapping[str, Any]]
 
@@ -32,8 +34,9 @@ class TaskCalls(ABC):
     """Submit tasks and ask about them. Thread safe. A `TaskHandle`'s gateway, and a registry's submitter."""
 
     @abstractmethod
-    def submit_batch(self, submissions: Sequence[Submission]) -> Answers:
-        """At most `BATCH_SIZE` submissions; each one's handle or error, in order. Those accepted are durable."""
+    def submit_batch(self, submissions: Sequence[Submission], connection: Any = None) -> Answers:
+        """At most `BATCH_SIZE` submissions; each one's handle or error, in order. Those accepted are durable, with
+        ``connection`` once its transaction has been committed."""
 
     @abstractmethod
     def get(self, task_id: str) -> Task: ...
@@ -52,6 +55,14 @@ class TaskCalls(ABC):
 
     @abstractmethod
     def history(self, task_id: str) -> Events: ...
+
+    @abstractmethod
+    def artifacts(self, task_id: str) -> Artifacts:
+        """The files that the task's handler left, by name."""
+
+    @abstractmethod
+    def artifact(self, task_id: str, name: str) -> bytes:
+        """The content of one of them. Raises ArtifactNotFoundError."""
 
     @abstractmethod
     def find(self, query: TaskQuery, *, limit: int, cursor: str | None) -> TaskPage:
@@ -78,32 +89,50 @@ class TaskCalls(ABC):
 
         ``task`` is a handler or its name; the rest are its arguments (options: `options`). Raises UnknownTaskError,
         InvalidArgumentsError, PayloadTooLargeError, QueueFullError, StoreUnavailableError.
+
+        ``connection=`` a connection of SQLAlchemy, psycopg2 or sqlite3 to the database that the store is in: the task
+        exists exactly if the transaction on it commits. It starts within about a second of that. Raises
+        InvalidRequestError for a connection that cannot be joined.
         """
-        return self.submit_task(Submission(_name(task), args, kwargs))
+        connection = kwargs.pop("connection") if _commits(kwargs.get("connection")) else None
+        return self.submit_task(Submission(_name(task), args, kwargs), connection)
 
-    def options(self, **options: Any) -> BoundCalls:
-        """``app.options(priority="high", delay=60).submit("send_email", …)``. Names as in `SubmitOptions`."""
-        return BoundCalls(self, SubmitOptions.of(**options))
+    def options(self, *, connection: Any = None, **options: Any) -> BoundCalls:
+        """``app.options(priority="high", delay=60).submit("send_email", …)``. Names as in `SubmitOptions`;
+        ``connection`` as in `submit`."""
+        return BoundCalls(self, SubmitOptions.of(**options), connection)
 
-    def submit_task(self, submission: Submission) -> TaskHandle:
+    def submit_task(self, submission: Submission, connection: Any = None) -> TaskHandle:
         """`submit` with everything in one object. Raises the same errors."""
-        [answer] = self.submit_batch([submission])
+        [answer] = self.submit_batch([submission], connection)
         if isinstance(answer, TaskFlowError):
             raise answer
         return answer
 
     @overload
     def submit_many(
-        self, submissions: Iterable[Submission | Call], *, return_errors: Literal[False] = False
+        self,
+        submissions: Iterable[Submission | Call],
+        *,
+        return_errors: Literal[False] = False,
+        connection: Any = None,
     ) -> Handles: ...
 
     @overload
     def submit_many(
-        self, submissions: Iterable[Submission | Call], *, return_errors: bool
+        self,
+        submissions: Iterable[Submission | Call],
+        *,
+        return_errors: bool,
+        connection: Any = None,
     ) -> Answers: ...
 
     def submit_many(
-        self, submissions: Iterable[Submission | Call], *, return_errors: bool = False
+        self,
+        submissions: Iterable[Submission | Call],
+        *,
+        return_errors: bool = False,
+        connection: Any = None,
     ) -> Handles | Answers:
         """Accept many tasks, `BATCH_SIZE` at a time: the quick way to submit in bulk. Answers come in order.
 
@@ -111,13 +140,14 @@ class TaskCalls(ABC):
         error is raised, once the batch it is in was answered: earlier batches and the good items of that one *are*
         accepted, later items were not looked at (the error's note counts them). With ``return_errors`` nothing is
         raised for an item: its error stands in its place. To repeat such a call safely give idempotency keys.
+        ``connection`` as in `submit`.
         """
         answers: Answers = []
         items = iter(submissions)
         while batch := [
             _submission(item, len(answers) + i) for i, item in enumerate(islice(items, BATCH_SIZE))
         ]:
-            answers += self.submit_batch(batch)
+            answers += self.submit_batch(batch, connection)
             if not return_errors:
                 _raise_first_error(answers, since=len(answers) - len(batch))
         return answers
@@ -137,12 +167,20 @@ class TaskCalls(ABC):
 class BoundCalls:
     """Calls with options for the tasks about to be submitted."""
 
-    def __init__(self, calls: TaskCalls, options: SubmitOptions) -> None:
+    def __init__(self, calls: TaskCalls, options: SubmitOptions, connection: Any) -> None:
         self._calls = calls
         self._options = options
+        self._connection = connection
 
     def submit(self, task: str | Handler[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
-        return self._calls.submit_task(Submission(_name(task), args, kwargs, self._options))
+        return self._calls.submit_task(
+            Submission(_name(task), args, kwargs, self._options), self._connection
+        )
+
+
+def _commits(value: object) -> bool:
+    """Whether it is a connection, or session, of any making: no argument that JSON could carry is."""
+    return hasattr(value, "commit") and hasattr(value, "rollback")
 
 
 def _name(task: str | Handler[..., Any]) -> str:

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from taskflow.cli import (
     api,
+    artifacts,
     bench,
     cluster,
     dead_letters,
@@ -57,6 +58,7 @@ program.command()(provision.provision)
 program.command()(submit.submit)
 program.command()(tasks.status)
 program.command()(tasks.watch)
+program.command()(artifacts.artifacts)
 program.command("list")(tasks.list_tasks)
 program.command()(tasks.cancel)
 program.command()(tasks.retry)

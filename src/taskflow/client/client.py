@@ -9,15 +9,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from taskflow.calls.dead_letters import DeadLetterCalls, Groups, Selection
-from taskflow.calls.tasks import Answers, Events, TaskCalls, Workers
+from taskflow.calls.tasks import Answers, Artifacts, Events, TaskCalls, Workers
 from taskflow.calls.views import HandlerInfo, TaskPage, TaskQuery
 from taskflow.client import wire
 from taskflow.client.downloads import Downloads
 from taskflow.client.problems import error_of_problem
 from taskflow.client.transport import Transport
 from taskflow.core import jsontext
+from taskflow.core.artifacts import is_name
 from taskflow.core.errors import (
+    ArtifactNotFoundError,
     InvalidArgumentsError,
+    InvalidRequestError,
     PayloadMissingError,
     TaskFlowError,
     TaskNotFoundError,
@@ -67,10 +70,12 @@ class Client(TaskCalls):
         self._transport.close()
         self._downloads.close()
 
-    def submit_task(self, submission: Submission) -> TaskHandle:
+    def submit_task(self, submission: Submission, connection: Any = None) -> TaskHandle:
+        _refuse_connection(connection)
         return self._handle(submission, self._send("/api/v1/tasks", wire.body_of(submission)))
 
-    def submit_batch(self, submissions: Sequence[Submission]) -> Answers:
+    def submit_batch(self, submissions: Sequence[Submission], connection: Any = None) -> Answers:
+        _refuse_connection(connection)
         answers: dict[int, TaskHandle | TaskFlowError] = {}
         bodies: dict[int, dict[str, Any]] = {}
         for index, submission in enumerate(submissions):
@@ -134,6 +139,16 @@ class Client(TaskCalls):
             cursor = page.get("next_cursor")
             if cursor is None:
                 return events
+
+    def artifacts(self, task_id: str) -> Artifacts:
+        page = self._get(_path(task_id, "artifacts"))
+        return [wire.artifact_of(item) for item in wire.items_of(page)]
+
+    def artifact(self, task_id: str, name: str) -> bytes:
+        if not is_name(name):  # as with ids: not every text may be a path
+            raise ArtifactNotFoundError(f"task {task_id} has no artifact {name!r:.80}")
+        content, elsewhere = self._transport.content(f"{_path(task_id, 'artifacts')}/{name}")
+        return content if elsewhere is None else self._downloads.get(elsewhere)
 
     def find(self, query: TaskQuery, *, limit: int, cursor: str | None) -> TaskPage:
         params = wire.params_of(query, limit=limit, cursor=cursor)
@@ -236,6 +251,14 @@ class _Until:
         """Nothing after a request that was held back, else enough not to hammer the server."""
         held = time.monotonic() - self._asked
         return max(0.0, min(self._seconds, _SHORTEST_POLL_SECONDS) - held)
+
+
+def _refuse_connection(connection: Any) -> None:
+    if connection is not None:
+        raise InvalidRequestError(
+            "connection: a server cannot join a transaction of this process; "
+            "submit with a TaskFlow on the same database"
+        )
 
 
 def _path(task_id: str, action: str = "") -> str:

@@ -64,11 +64,21 @@ class Transport:
         What did not reach the server is repeated a few times; with ``repeatable`` also what perhaps did. Raises the
         server's TaskFlowError, or ServerUnavailableError.
         """
-        self._check_open()
         request = self._request(self._http, method, path, params, body, extra_seconds)
+        return _value(self._send(request, repeatable=repeatable))
+
+    def content(self, path: str) -> tuple[bytes, str | None]:
+        """The body of a GET as it is; or, where the server says that it is elsewhere, the address."""
+        answer = self._send(
+            self._request(self._http, "GET", path, None, None, 0.0), repeatable=True
+        )
+        return answer.content, answer.headers.get("Location") if answer.is_redirect else None
+
+    def _send(self, request: httpx.Request, *, repeatable: bool) -> httpx.Response:
+        self._check_open()
         for pause in _pauses():
             try:
-                return _value(self._http.send(request), last=pause is None or not repeatable)
+                return _good(self._http.send(request), last=pause is None or not repeatable)
             except (_Again, httpx.TransportError) as exc:
                 self._give_up(exc, repeatable=repeatable, last=pause is None)
             assert pause is not None
@@ -82,7 +92,7 @@ class Transport:
             request = self._request(http, "GET", path, params, None, extra_seconds)
             for pause in _pauses():
                 try:
-                    return _value(await http.send(request), last=pause is None)
+                    return _value(_good(await http.send(request), last=pause is None))
                 except (_Again, httpx.TransportError) as exc:
                     self._give_up(exc, repeatable=True, last=pause is None)
                 assert pause is not None
@@ -162,11 +172,15 @@ class _Again(Exception):  # noqa: N818 - never leaves this module
     """A gateway in front of the server answered for it."""
 
 
-def _value(answer: httpx.Response, *, last: bool) -> Any:
+def _good(answer: httpx.Response, *, last: bool) -> httpx.Response:
     if answer.status_code in _GATEWAY_STATUS and not last and problem_of(answer) is None:
         raise _Again(f"status {answer.status_code}")
     if answer.status_code >= 400:
         raise error_of(answer)
+    return answer
+
+
+def _value(answer: httpx.Response) -> Any:
     try:
         return orjson.loads(answer.content)
     except orjson.JSONDecodeError:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from taskflow.calls.dead_letters import Selection
 from taskflow.calls.views import HandlerInfo, TaskPage, TaskQuery, first_line
 from taskflow.core import jsontext
+from taskflow.core.artifacts import Artifact
 from taskflow.core.errors import (
     InvalidArgumentsError,
     InvalidJSONError,
@@ -93,6 +94,13 @@ def event_of(data: Mapping[str, Any]) -> Event:
         return Event.model_validate(data)
     except ValidationError as exc:
         raise _unexpected("an event", exc) from exc
+
+
+def artifact_of(data: Mapping[str, Any]) -> Artifact:
+    try:
+        return Artifact.model_validate(data)
+    except ValidationError as exc:
+        raise _unexpected("an artifact", exc) from exc
 
 
 def group_of(data: Mapping[str, Any]) -> FailureGroup:

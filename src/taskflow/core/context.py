@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
+import os
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
+
+from taskflow.core.artifacts import Artifact
 
 
 class ContextLog(Protocol):
@@ -13,6 +17,45 @@ class ContextLog(Protocol):
     def info(self, event: str, **fields: Any) -> None: ...
     def warning(self, event: str, **fields: Any) -> None: ...
     def error(self, event: str, **fields: Any) -> None: ...
+
+
+class TaskArtifacts(Protocol):
+    """Files of the task this attempt belongs to. They can be read from outside as soon as they are put, and stay with
+    the task whatever becomes of it: what was put last under a name counts, an earlier attempt's included.
+
+    In a coroutine use the ``…_async`` twins: the others keep the event loop, which is everybody's, waiting.
+    """
+
+    def put(
+        self,
+        name: str,
+        data: bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | IO[str],
+        content_type: str | None = None,
+    ) -> None:
+        """Durable once this returns. ``data``: bytes, text (stored as UTF-8), the path of a file, or an open file,
+        which is read from where it is. ``content_type``: by default what the ending of ``name`` says.
+
+        Raises InvalidRequestError (name, type, too many), PayloadTooLargeError, StoreUnavailableError, and
+        LeaseLostError when the attempt is over: its successor's artifacts are safe from it.
+        """
+        ...
+
+    def get(self, name: str) -> bytes:
+        """Raises ArtifactNotFoundError."""
+        ...
+
+    def list(self) -> builtins.list[Artifact]:
+        """By name."""
+        ...
+
+    async def put_async(
+        self,
+        name: str,
+        data: bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | IO[str],
+        content_type: str | None = None,
+    ) -> None: ...
+
+    async def get_async(self, name: str) -> bytes: ...
 
 
 @runtime_checkable
@@ -29,6 +72,9 @@ class TaskContext(Protocol):
     attempt: int
     metadata: Mapping[str, Any]
     log: ContextLog
+
+    @property
+    def artifacts(self) -> TaskArtifacts: ...
 
     @property
     def cancelled(self) -> bool: ...

@@ -90,6 +90,12 @@ class TaskNotFoundError(TaskFlowError):
     code = "task_not_found"
 
 
+class ArtifactNotFoundError(TaskFlowError):
+    """The task has no artifact of this name."""
+
+    code = "artifact_not_found"
+
+
 class InvalidTransitionError(TaskFlowError):
     """The task is not in a state from which this is possible, e.g. retrying a running task."""
 
@@ -249,6 +255,12 @@ class WorkerCrashedError(AttemptError):
     """The process that ran the attempt died, or its lease ran out."""
 
     code = "worker_crashed"
+
+
+class LeaseLostError(AttemptError):
+    """The attempt is no longer the task's: its lease ran out and another one may have begun. Nothing was written."""
+
+    code = "lease_lost"
 
 
 class InvalidResultError(AttemptError):

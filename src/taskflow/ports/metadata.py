@@ -55,6 +55,18 @@ class SubmissionStore(Protocol):
         running and not final, UnknownDependencyError. Tasks may depend on others of the same
         call. A dependency that has already failed fails the new task at once. With ``outbox`` every message gets an
         outbox row; without, only those due later than ``max_queue_delay_seconds`` do (and are not returned).
+
+        What became of a commit that got no answer is found out: CommitUnknownError means that the store stayed away.
+        """
+        ...
+
+    def insert_within(
+        self, connection: object, tasks: Sequence[NewTask], *, max_waiting: int
+    ) -> InsertResult:
+        """`insert` in the caller's own open transaction: the tasks exist exactly if that commits. Every message waits
+        in the outbox for the relay; ``to_send`` has to be left alone.
+
+        Raises InvalidRequestError when ``connection`` cannot be joined; nothing was written then.
         """
         ...
 
@@ -331,6 +343,46 @@ class FailureGroup(NamedTuple):
     first_at: int
     last_at: int
     sample_task_id: str
+
+
+class NewArtifact(NamedTuple):
+    """A file that an attempt has put into the payload store, as ``artifact_key``."""
+
+    tenant_id: str
+    task_id: str
+    lease_token: int
+    attempt: int
+    name: str
+    artifact_key: str
+    size_bytes: int
+    content_type: str
+
+
+class StoredArtifact(NamedTuple):
+    name: str
+    artifact_key: str
+    size_bytes: int
+    content_type: str
+    attempt: int
+    created_at: int
+
+
+class ArtifactStore(Protocol):
+    """Which artifacts a task has. They go with the task (`TaskStore.purge`)."""
+
+    def add(
+        self, artifacts: Sequence[NewArtifact], *, most: int
+    ) -> builtins.list[str | TaskFlowError | None]:
+        """Write each under its name, in place of what was there, while its attempt holds the lease.
+
+        Answers in order: the key of what was replaced (None: nothing was), LeaseLostError, or InvalidRequestError for
+        one more than ``most`` of a task.
+        """
+        ...
+
+    def list(self, key: TaskKey) -> builtins.list[StoredArtifact] | None:
+        """By name; None when there is no such task."""
+        ...
 
 
 class WorkerRecord(NamedTuple):

@@ -25,7 +25,7 @@ from taskflow.services import backup_file
 from taskflow.services.backup_file import Header, PayloadObject, Record, Row
 
 _TRANSIENT = frozenset({"workers"})  # tables about processes, not about tasks
-_KEY_COLUMNS = ("input_key", "result_key")
+_KEY_COLUMNS = ("input_key", "result_key", "artifact_key")
 _LIVE_SECONDS = 60.0  # a worker that reported within this time is at work
 _US = 1_000_000
 

@@ -30,6 +30,7 @@ from taskflow.ports.metadata import (
     Unclaimed,
 )
 from taskflow.ports.queue import Delivery, TaskQueue
+from taskflow.services.artifacts import Artifacts
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
 from taskflow.services.payloads import Payloads
@@ -58,12 +59,14 @@ class Execution:
         queue: TaskQueue,
         registry: Registry,
         payloads: Payloads,
+        artifacts: Artifacts,
         conclusion: Conclusion,
         counters: Counters,
         verdicts: Verdicts,
         lease_seconds: float,
     ) -> None:
         self.worker_id = worker_id
+        self.artifacts = artifacts
         self._store = store
         self._queue = queue
         self._registry = registry

@@ -76,9 +76,15 @@ class Payloads:
             {key: body.decode() for key, body in self._store.get(wanted).items()} if wanted else {}
         )
 
-    def url(self, key: str) -> str | None:
-        """Where a text can be read for ``url_seconds`` by whoever has the address; None: only here."""
-        return self._store.url(key, self._url_seconds, content_type="application/json")
+    def read(self, key: str) -> bytes:
+        """Raises PayloadMissingError, PayloadCorruptError, StoreUnavailableError."""
+        return self._store.get([key])[key]
+
+    def url(
+        self, key: str, *, content_type: str = "application/json", filename: str | None = None
+    ) -> str | None:
+        """Where it can be read for ``url_seconds`` by whoever has the address; None: only here."""
+        return self._store.url(key, self._url_seconds, content_type=content_type, filename=filename)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Delete what no row refers to. Never raises: what stays is found by `taskflow doctor`."""

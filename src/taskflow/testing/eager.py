@@ -50,13 +50,13 @@ class EagerTaskFlow(RuntimeCalls):
     def runtime(self) -> Runtime:
         return self._runtime
 
-    def submit_batch(self, submissions: Sequence[Submission]) -> Answers:
-        """As always, and then runs them and whatever else is waiting."""
+    def submit_batch(self, submissions: Sequence[Submission], connection: Any = None) -> Answers:
+        """As always, and then runs them and whatever else is waiting; no transaction of the caller's can undo it."""
         answers = super().submit_batch(submissions)
         self.run_waiting()
         return answers
 
-    def submit_task(self, submission: Submission) -> TaskHandle:
+    def submit_task(self, submission: Submission, connection: Any = None) -> TaskHandle:
         handle = super().submit_task(submission)
         self.run_waiting()
         return handle
@@ -134,7 +134,7 @@ class EagerTaskFlow(RuntimeCalls):
             if run.progress is not None:
                 self._runtime.execution.heartbeat([attempt], {attempt.task.task_id: run.progress})
 
-        return AttemptContext(run, self.clock.monotonic, write)
+        return AttemptContext(run, self.clock.monotonic, write, self._runtime.artifacts)
 
 
 class _DeadLetters(RuntimeDeadLetters):

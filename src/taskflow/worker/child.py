@@ -24,6 +24,7 @@ from taskflow.core import jsontext
 from taskflow.core.errors import InvalidJSONError, InvalidResultError
 from taskflow.core.registry import Handler, registry
 from taskflow.worker import remote_errors
+from taskflow.worker.child_artifacts import ChildArtifacts, Questions
 from taskflow.worker.exits import as_error
 from taskflow.worker.progress import checked_progress
 
@@ -49,6 +50,7 @@ class _Child:
         self._requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._main_path: str | None = None
         self.cancelled = False
+        self.questions = Questions(self.send)
         threading.Thread(target=self._listen, name="taskflow-parent", daemon=True).start()
 
     def send(self, **message: Any) -> None:
@@ -73,6 +75,8 @@ class _Child:
                     message = orjson.loads(line)
                     if message["type"] == "cancel":
                         self.cancelled = True
+                    elif message["type"] == "answer":
+                        self.questions.answered(message)
                     else:
                         self.cancelled = False
                         self._requests.put(message)
@@ -208,6 +212,7 @@ class _ChildContext:
         self.attempt: int = request["context"]["attempt"]
         self.metadata: Mapping[str, Any] = request["context"]["metadata"]
         self.log = _ParentLog(child)
+        self.artifacts = ChildArtifacts(child.questions, request)
         self._child = child
         self._ends_at: float = time.monotonic() + request["timeout_seconds"]
 

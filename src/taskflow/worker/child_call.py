@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from taskflow.core import jsontext
 from taskflow.core.errors import WorkerCrashedError
 from taskflow.worker.calls import Abandoned, Result
+from taskflow.worker.child_artifacts import answer_to
 from taskflow.worker.child_process import ChildProcess
 from taskflow.worker.context import metadata_of, task_log
 from taskflow.worker.progress import checked_progress
@@ -88,6 +89,9 @@ class ChildCall:
                 case "log":
                     write = getattr(task_log(run.attempt.task), message["level"])
                     write(message["event"], **message["fields"])
+                case "artifact":
+                    artifacts = self._pool.execution.artifacts
+                    process.reply(answer_to(message, artifacts, run.attempt.task))
                 case "result" | "error":
                     return message
         return None
@@ -113,6 +117,7 @@ class ChildCall:
             if memory_mb is None
             else int(memory_mb * _MIB),
             "max_result_bytes": options.max_payload_bytes,
+            "max_artifact_bytes": self._pool.execution.artifacts.max_bytes,
         }
 
     # --- under the slot's lock --------------------------------------------------------------------

@@ -62,8 +62,12 @@ class ChildProcess:
 
     def send(self, message: Mapping[str, Any]) -> None:
         """A child that is gone is noticed by `receive`."""
-        line = orjson.dumps(message) + b"\n"
         self.heard_since_request = False
+        self.reply(message)
+
+    def reply(self, message: Mapping[str, Any]) -> None:
+        """`send` while the child works on a request."""
+        line = orjson.dumps(message) + b"\n"
         with self._sending:
             try:
                 self._socket.sendall(line)

@@ -10,6 +10,8 @@ from taskflow.core import jsontext
 from taskflow.core.context import ContextLog
 from taskflow.logs import get_logger
 from taskflow.ports.metadata import ClaimedTask
+from taskflow.services.artifacts import Artifacts
+from taskflow.worker.artifacts import AttemptArtifacts
 from taskflow.worker.progress import checked_progress
 from taskflow.worker.run import Run
 
@@ -18,7 +20,11 @@ class AttemptContext:
     """See `taskflow.core.context.TaskContext`. ``on_progress`` is told that there is something to write."""
 
     def __init__(
-        self, run: Run, monotonic: Callable[[], float], on_progress: Callable[[], None]
+        self,
+        run: Run,
+        monotonic: Callable[[], float],
+        on_progress: Callable[[], None],
+        artifacts: Artifacts,
     ) -> None:
         task = run.attempt.task
         self.task_id = task.task_id
@@ -28,6 +34,7 @@ class AttemptContext:
         self._run = run
         self._monotonic = monotonic
         self._on_progress = on_progress
+        self._artifacts = artifacts
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -36,6 +43,10 @@ class AttemptContext:
     @cached_property
     def log(self) -> ContextLog:
         return task_log(self._run.attempt.task)
+
+    @cached_property
+    def artifacts(self) -> AttemptArtifacts:
+        return AttemptArtifacts(self._artifacts, self._run.attempt.task)
 
     @property
     def cancelled(self) -> bool:

@@ -130,7 +130,9 @@ class Slot:
             self._child = self._child or ChildCall(self, pool)
             return self._child.carry_out(run, args, kwargs)
         if handler.signature.context_parameter is not None:
-            context = AttemptContext(run, pool.monotonic, pool.heartbeat.progress_made)
+            context = AttemptContext(
+                run, pool.monotonic, pool.heartbeat.progress_made, pool.execution.artifacts
+            )
             handler.signature.give_context(args, kwargs, context)
         if kind == "asyncio":
             call = CoroutineCall(pool.coroutines, self)

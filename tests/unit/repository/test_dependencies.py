@@ -20,7 +20,8 @@ COMES_WITH = {
     "botocore": "boto3",
 }
 EXTRAS = {
-    "psycopg2-binary": "taskflow.adapters.metadata",  # extra `aws`
+    "boto3": "taskflow.adapters",  # extra `aws`, as the next
+    "psycopg2-binary": "taskflow.adapters.metadata",
     "pytest": "taskflow.testing.plugin",  # whoever loads the plugin has pytest
 }
 

@@ -114,11 +114,18 @@ class SqlControl:
                 (schema.task_tags, "task_id"),
                 (schema.task_dependencies, "task_id"),
                 (schema.task_dependencies, "depends_on"),
+                (schema.task_artifacts, "task_id"),
                 (schema.task_results, "task_id"),
                 (schema.task_inputs, "task_id"),
                 (schema.tasks, "id"),
             )
         ]
+        a = schema.task_artifacts
+        self._artifact_keys = database.prepare_rows(
+            sa.select(a.c.artifact_key).join(
+                batch, sa.and_(a.c.tenant_id == batch.c.tenant_id, a.c.task_id == batch.c.id)
+            )
+        )
         keys = batch_table(database, {"tenant_id": TEXT, "key": TEXT})
         k = schema.idempotency_keys
         self._purge_keys = database.prepare(
@@ -246,6 +253,7 @@ class SqlControl:
                 and state.finished_at == row.finished_at
             ]
             batch = batch_text([(row.tenant_id, row.id) for row in rows])
+            payloads = [key for (key,) in tx.rows(self._artifact_keys, batch=batch)]
             for statement in self._purge:
                 tx.run(statement, batch=batch)
             if keyed := [
@@ -261,7 +269,7 @@ class SqlControl:
                     for r in rows
                 ],
             )
-        payloads = [
+        payloads += [
             key for row in rows for key in (row.input_key, row.result_key) if key is not None
         ]
         return len(rows), payloads

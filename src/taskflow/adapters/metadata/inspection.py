@@ -123,7 +123,11 @@ class SqlInspection:
         return len(wrong)
 
     def payload_keys(self, *, batch: int) -> Iterator[list[str]]:
-        for column in (schema.task_inputs.c.input_key, schema.task_results.c.result_key):
+        for column in (
+            schema.task_inputs.c.input_key,
+            schema.task_results.c.result_key,
+            schema.task_artifacts.c.artifact_key,
+        ):
             with self._database.read() as connection:
                 rows = connection.execution_options(yield_per=batch).execute(
                     sa.select(column).where(column.is_not(None))
@@ -140,12 +144,21 @@ class SqlInspection:
             .join(i, sa.and_(i.c.tenant_id == t.c.tenant_id, i.c.task_id == t.c.id), isouter=True)
             .join(r, sa.and_(r.c.tenant_id == t.c.tenant_id, r.c.task_id == t.c.id), isouter=True)
         )
+        a = schema.task_artifacts
+        artifacts = sa.select(a.c.tenant_id, a.c.task_id, a.c.artifact_key).join(
+            batch, sa.and_(a.c.tenant_id == batch.c.tenant_id, a.c.task_id == batch.c.task_id)
+        )
         with self._database.read() as connection:
             rows = connection.execute(statement, {"batch": batch_text(keys)}).all()
+            # In this order: a task that was final then got no artifact since, unless an attempt began anew.
+            more: dict[TaskKey, set[str]] = {}
+            for row in connection.execute(artifacts, {"batch": batch_text(keys)}):
+                more.setdefault(TaskKey(row.tenant_id, row.task_id), set()).add(row.artifact_key)
         return {
             TaskKey(row.tenant_id, row.id): PayloadUse(
                 final=row.finished_at is not None,
-                keys=frozenset(key for key in (row.input_key, row.result_key) if key is not None),
+                keys=frozenset(key for key in (row.input_key, row.result_key) if key is not None)
+                | more.get(TaskKey(row.tenant_id, row.id), frozenset()),
             )
             for row in rows
         }

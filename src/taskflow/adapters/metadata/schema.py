@@ -104,6 +104,18 @@ task_results = _table(
     sa.Column("error", sa.Text),
 )
 
+task_artifacts = _table(
+    "task_artifacts",
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("task_id", Id, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("artifact_key", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+
 task_dependencies = _table(
     "task_dependencies",
     sa.Column("tenant_id", sa.Text, primary_key=True),
