@@ -80,9 +80,13 @@ class Handler(Generic[P, R]):
 
     delay = submit
 
-    def options(self, **options: Any) -> Bound[P, R]:
-        """`send.options(priority="high", delay=60).submit(...)`. Names and limits as in `SubmitOptions`."""
-        return Bound(self, SubmitOptions.of(**options))
+    def options(self, *, connection: Any = None, **options: Any) -> Bound[P, R]:
+        """`send.options(priority="high", delay=60).submit(...)`. Names and limits as in `SubmitOptions`.
+
+        ``connection``: your own, of SQLAlchemy, psycopg2 or sqlite3, to the database that the store is in. The task
+        exists exactly if your transaction commits.
+        """
+        return Bound(self, SubmitOptions.of(**options), connection)
 
     def arguments_json(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """The arguments as they are stored: `Signature.to_json`. Raises InvalidArgumentsError."""
@@ -94,14 +98,15 @@ class Handler(Generic[P, R]):
 class Bound(Generic[P, R]):
     """A handler with options for the tasks about to be submitted."""
 
-    def __init__(self, handler: Handler[P, R], options: SubmitOptions) -> None:
+    def __init__(self, handler: Handler[P, R], options: SubmitOptions, connection: Any) -> None:
         self._handler = handler
         self._options = options
+        self._connection = connection
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         handler = self._handler
         return handler.registry.submitter.submit_task(
-            Submission(handler.name, args, kwargs, self._options)
+            Submission(handler.name, args, kwargs, self._options), self._connection
         )
 
     delay = submit

@@ -178,7 +178,9 @@ class Accepted(NamedTuple):
 class Submitter(Protocol):
     """Whatever tasks can be submitted to from Python: an embedded `TaskFlow`."""
 
-    def submit_task(self, submission: Submission) -> TaskHandle: ...
+    def submit_task(self, submission: Submission, connection: Any = None) -> TaskHandle:
+        """``connection``: the caller's own, with whose open transaction the task is to come into being."""
+        ...
 
 
 def request_hash(submission: Submission, arguments: str) -> str:

@@ -89,6 +89,29 @@ class Submissions:
             raise
         return self._merge(prepared, committed)
 
+    def submit_within(
+        self, tenant_id: str, submissions: Sequence[Submission], connection: object
+    ) -> list[Answer]:
+        """`submit` in the caller's own open transaction. The tasks exist exactly if it commits, and are sent by the
+        relay then; payloads of one that does not are left for `taskflow doctor`.
+
+        Raises InvalidRequestError when ``connection`` cannot be joined.
+        """
+        prepared = self._prepare(tenant_id, submissions, None)
+        if not prepared.tasks:
+            return self._merge(prepared, [])
+        if prepared.bodies:
+            self._payloads.put(prepared.bodies)
+        try:
+            result = self._store.insert_within(
+                connection, prepared.tasks, max_waiting=self._max_waiting
+            )
+        except Exception as exc:
+            self._abandon(prepared, exc)
+            raise
+        self._count(prepared.tasks, result.answers)
+        return self._merge(prepared, result.answers)
+
     async def submit_async(
         self, tenant_id: str, submissions: Sequence[Submission], *, request_id: str | None = None
     ) -> list[Answer]:

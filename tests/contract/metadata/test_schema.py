@@ -134,3 +134,20 @@ def test_postgresql_without_its_driver_says_what_to_install(
     monkeypatch.setattr("taskflow.adapters.metadata.postgresql.find_spec", lambda _name: None)
     with pytest.raises(ConfigurationError, match=r"taskflow\[aws\]"):
         Database("postgresql://u@localhost/db", clock=FakeClock())
+
+
+def test_tables_that_change_have_room_on_their_pages_and_a_vacuum_that_keeps_up(
+    postgres_database: str,
+) -> None:
+    database = Database(postgres_database, clock=FakeClock())
+    migrate(database)
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.text("SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL")
+        )
+        storage = {name: dict(option.split("=") for option in options) for name, options in rows}
+    for table in ("tasks", "outbox", "tallies", "workers"):
+        assert int(storage[table]["fillfactor"]) <= 80, table
+    for table in ("tasks", "outbox", "tallies", "workers", "task_inputs", "task_results", "events"):
+        assert float(storage[table]["autovacuum_vacuum_scale_factor"]) <= 0.02, table
+    database.close()

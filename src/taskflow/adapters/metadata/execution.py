@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+
 from taskflow.adapters.metadata import execution_statements as statements
-from taskflow.adapters.metadata.batch import batch_text
+from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.batch import ID, INTEGER, TEXT, batch_text
+from taskflow.adapters.metadata.certainty import until_known
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import Dependents
 from taskflow.adapters.metadata.journal import Journal, NewEvent, NewResult, Send, Tally
@@ -68,6 +72,15 @@ class SqlExecution:
         self._claimed = database.prepare_rows(statements.claimed(database))
         self._state = database.prepare_rows(statements.state(database))
         self._finish = database.prepare(statements.finish(database))
+        e = schema.events
+        self._known_event = database.prepare_rows(
+            sa.select(e.c.id).where(
+                e.c.tenant_id == sa.bindparam("tenant", type_=TEXT),
+                e.c.task_id == sa.bindparam("task", type_=ID),
+                e.c.type == sa.bindparam("type", type_=TEXT),
+                e.c.attempt == sa.bindparam("attempt", type_=INTEGER),
+            )
+        )
         self._leases = database.prepare_rows(statements.leases(database))
         self._extend = database.prepare(statements.extend(database))
         expiring = statements.expiring()
@@ -111,29 +124,43 @@ class SqlExecution:
             return ClaimResult([], [])
         # In one order, so that two workers with the same messages do not wait for each other's rows.
         batch = batch_text(sorted(keys))
-        token = self._new_token()
-        unclaimed: list[Unclaimed] = []
-        claimed: dict[TaskKey, ClaimedTask] = {}
+
+        def write(tx: Transaction) -> ClaimResult:
+            return self._claim_in(tx, keys, batch, worker_id, lease_seconds, most_suspects)
+
+        def happened(tx: Transaction, result: ClaimResult) -> bool:
+            started = result.tasks
+            return not started or bool(
+                tx.rows(self._claimed, batch=batch, token=started[0].lease_token)
+            )
+
         # A claim that a power cut undoes leaves a task that waits: no harm, and one wait for the disk less.
-        with self._database.write(durable=False) as tx:
-            now = tx.now
-            until = now + int(lease_seconds * _MICROSECONDS)
-            if tx.run(
-                self._claim, batch=batch, now=now, token=token, until=until, worker_id=worker_id
-            ):
-                tx.run(
-                    self._started_events, batch=batch, now=now, token=token, worker=dumps(worker_id)
-                )
-                for row in tx.rows(self._claimed, batch=batch, token=token):
-                    task = ClaimedTask._make((*row, token))
-                    claimed[TaskKey(task.tenant_id, task.task_id)] = task
-                if most_suspects is not None:
-                    suspects = [k for k in keys if k in claimed and claimed[k].crash_count]
-                    if len(suspects) > most_suspects:
-                        raise _TooManySuspectsError(suspects[most_suspects:])  # undoes it all
-            if len(claimed) < len(keys):
-                missing = [key for key in keys if key not in claimed]
-                unclaimed = self._explain(tx, missing)
+        return until_known(self._database, write, happened, durable=False)
+
+    def _claim_in(
+        self,
+        tx: Transaction,
+        keys: Sequence[TaskKey],
+        batch: str,
+        worker_id: str,
+        lease_seconds: float,
+        most_suspects: int | None,
+    ) -> ClaimResult:
+        token = self._new_token()
+        claimed: dict[TaskKey, ClaimedTask] = {}
+        now = tx.now
+        until = now + int(lease_seconds * _MICROSECONDS)
+        if tx.run(self._claim, batch=batch, now=now, token=token, until=until, worker_id=worker_id):
+            tx.run(self._started_events, batch=batch, now=now, token=token, worker=dumps(worker_id))
+            for row in tx.rows(self._claimed, batch=batch, token=token):
+                task = ClaimedTask._make((*row, token))
+                claimed[TaskKey(task.tenant_id, task.task_id)] = task
+            if most_suspects is not None:
+                suspects = [k for k in keys if k in claimed and claimed[k].crash_count]
+                if len(suspects) > most_suspects:
+                    raise _TooManySuspectsError(suspects[most_suspects:])  # undoes it all
+        missing = [key for key in keys if key not in claimed]
+        unclaimed = self._explain(tx, missing) if missing else []
         return ClaimResult([claimed[key] for key in keys if key in claimed], unclaimed)
 
     def _explain(self, tx: Transaction, keys: Sequence[TaskKey]) -> list[Unclaimed]:
@@ -152,55 +179,81 @@ class SqlExecution:
     ) -> FinishResult:
         if not outcomes:
             return FinishResult([], [], [])
+
+        def write(tx: Transaction) -> tuple[FinishResult, NewEvent | None]:
+            return self._finish_in(
+                tx, outcomes, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+            )
+
+        def happened(tx: Transaction, result: tuple[FinishResult, NewEvent | None]) -> bool:
+            event = result[1]
+            return event is None or bool(
+                tx.rows(
+                    self._known_event,
+                    tenant=event.tenant_id, task=event.task_id, type=event.type, attempt=event.attempt,
+                )
+            )  # fmt: skip
+
+        return until_known(self._database, write, happened)[0]
+
+    def _finish_in(
+        self,
+        tx: Transaction,
+        outcomes: Sequence[Outcome],
+        *,
+        max_queue_delay_seconds: float,
+        outbox: bool,
+    ) -> tuple[FinishResult, NewEvent | None]:
+        """With one of the events that were written, None if nothing was."""
         fenced: list[TaskKey] = []
-        with self._database.write() as tx:
-            now = tx.now
-            states = {
-                (row[0], row[1]): row[2:]
-                for row in tx.rows(self._leases, batch=_lease_batch(outcomes))
-            }
-            kept: list[Outcome] = []
-            tasks: list[tuple[str, int]] = []  # name and priority of each kept outcome
-            for outcome in outcomes:
-                key = TaskKey(outcome.tenant_id, outcome.task_id)
-                state = states.get(key)
-                if state is None or state[0] != outcome.lease_token:
-                    fenced.append(key)
-                    continue
-                del states[key]  # an outcome given twice counts once
-                _, cancel_requested, task, priority, _ = state
-                cancelled = cancel_requested and outcome.status not in FINAL
-                kept.append(outcome._replace(status=_CANCELLED) if cancelled else outcome)
-                tasks.append((task, priority))
-            if not kept:
-                return FinishResult(fenced, [], [])
-            due_at = [now + int(outcome.retry_delay_seconds * _MICROSECONDS) for outcome in kept]
-            rows = [
-                (o.tenant_id, o.task_id, o.lease_token, o.status, o.attempt, o.duration_ms, o.fingerprint,
-                 None if o.status in FINAL else due, now if o.status in FINAL else None, int(o.counts_failure),
-                 int(o.counts_crash))
-                for o, due in zip(kept, due_at, strict=True)
-            ]  # fmt: skip
-            changed = tx.run(self._finish, batch=batch_text(rows))
-            assert changed == len(kept), f"{changed} of {len(kept)} outcomes written under the lock"
-            self._journal.results(
-                tx,
-                [
-                    NewResult(o.tenant_id, o.task_id, o.result, o.result_key, o.error)
-                    for o in kept
-                    if o.status is not TaskStatus.PENDING
-                ],
-            )
-            self._journal.events(tx, [_event(outcome) for outcome in kept])
-            return self._follow_up(
-                tx,
-                fenced,
-                kept,
-                tasks,
-                due_at,
-                max_queue_delay_seconds=max_queue_delay_seconds,
-                outbox=outbox,
-            )
+        now = tx.now
+        states = {
+            (row[0], row[1]): row[2:] for row in tx.rows(self._leases, batch=_lease_batch(outcomes))
+        }
+        kept: list[Outcome] = []
+        tasks: list[tuple[str, int]] = []  # name and priority of each kept outcome
+        for outcome in outcomes:
+            key = TaskKey(outcome.tenant_id, outcome.task_id)
+            state = states.get(key)
+            if state is None or state[0] != outcome.lease_token:
+                fenced.append(key)
+                continue
+            del states[key]  # an outcome given twice counts once
+            _, cancel_requested, task, priority, _ = state
+            cancelled = cancel_requested and outcome.status not in FINAL
+            kept.append(outcome._replace(status=_CANCELLED) if cancelled else outcome)
+            tasks.append((task, priority))
+        if not kept:
+            return FinishResult(fenced, [], []), None
+        due_at = [now + int(outcome.retry_delay_seconds * _MICROSECONDS) for outcome in kept]
+        rows = [
+            (o.tenant_id, o.task_id, o.lease_token, o.status, o.attempt, o.duration_ms, o.fingerprint,
+             None if o.status in FINAL else due, now if o.status in FINAL else None, int(o.counts_failure),
+             int(o.counts_crash))
+            for o, due in zip(kept, due_at, strict=True)
+        ]  # fmt: skip
+        changed = tx.run(self._finish, batch=batch_text(rows))
+        assert changed == len(kept), f"{changed} of {len(kept)} outcomes written under the lock"
+        self._journal.results(
+            tx,
+            [
+                NewResult(o.tenant_id, o.task_id, o.result, o.result_key, o.error)
+                for o in kept
+                if o.status is not TaskStatus.PENDING
+            ],
+        )
+        events = [_event(outcome) for outcome in kept]
+        self._journal.events(tx, events)
+        result = self._follow_up(
+            tx,
+            fenced,
+            kept,
+            tasks,
+            due_at,
+            max_queue_delay_seconds=max_queue_delay_seconds,
+            outbox=outbox,
+        )
+        return result, events[0]
 
     def _follow_up(
         self,

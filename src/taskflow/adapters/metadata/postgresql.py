@@ -75,7 +75,7 @@ class PostgresqlConnections:
             pool_use_lifo=True,  # what is rarely needed is left alone, and a connection just replaced is taken next
             connect_args=_arguments(url, options),
         )
-        sa.event.listen(self.engine, "connect", _keep_ids_text)
+        sa.event.listen(self.engine, "connect", lambda driver, _record: keep_ids_text(driver))
         self._credentials = credentials
         if credentials is not None:
             sa.event.listen(self.engine, "do_connect", self._log_in)
@@ -195,13 +195,12 @@ def _arguments(url: sa.URL, options: PostgresqlOptions) -> dict[str, Any]:
     return {key: value for key, value in arguments.items() if key not in url.query}
 
 
-def _keep_ids_text(driver: Any, _record: Any) -> None:
+def keep_ids_text(connection_or_cursor: Any) -> None:
     """Ids are text everywhere else; SQLAlchemy would have the driver make objects of them."""
     from psycopg2 import extensions
 
-    extensions.register_type(
-        extensions.new_type((_UUID_OID,), "uuid_text", lambda text, _cursor: text), driver
-    )
+    as_text = extensions.new_type((_UUID_OID,), "uuid_text", lambda text, _cursor: text)
+    extensions.register_type(as_text, connection_or_cursor)
 
 
 def _commit(cursor: Any) -> None:

@@ -18,6 +18,8 @@ from taskflow.adapters.metadata.batch import (
     insert,
     insert_from,
 )
+from taskflow.adapters.metadata.callers_transaction import CallersTransactions
+from taskflow.adapters.metadata.certainty import until_known
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, failed_dependency
 from taskflow.adapters.metadata.idempotency import IdempotencyKeys, Key, conflict, key_of
@@ -62,6 +64,7 @@ class SqlSubmissions:
         self._database = database
         self._journal = journal
         self._keys = IdempotencyKeys(database)
+        self._callers = CallersTransactions(database)
         self._headroom = 0  # tasks that certainly still fit; counted again when it is used up
         t = schema.tasks
         columns = {
@@ -102,23 +105,61 @@ class SqlSubmissions:
         max_queue_delay_seconds: float,
         outbox: bool,
     ) -> InsertResult:
-        answers: _Answers = [None] * len(tasks)
-        with self._database.write() as tx:
+        def write(tx: Transaction) -> InsertResult:
+            answers: _Answers = [None] * len(tasks)
             if any(task.idempotency_key is not None for task in tasks):
                 self._replay(tx, tasks, answers)
             if max_waiting:
-                self._admit(tx, tasks, answers, max_waiting)
-            rows = self._rows(tx, tasks, answers)
-            if any(row.new.idempotency_key is not None for row in rows):
-                rows = self._take_keys(tx, tasks, answers, rows)
-            entries = self._write(
-                tx, rows, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+                self._headroom = self._admit(tx, tasks, answers, max_waiting, self._headroom)
+            return self._insert(
+                tx, tasks, answers, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
             )
+
+        return until_known(
+            self._database, write, lambda tx, result: self._is_stored(tx, tasks, result)
+        )
+
+    def insert_within(
+        self, connection: object, tasks: Sequence[NewTask], *, max_waiting: int
+    ) -> InsertResult:
+        answers: _Answers = [None] * len(tasks)
+        with self._callers.join(connection) as tx:
+            if any(task.idempotency_key is not None for task in tasks):
+                self._replay(tx, tasks, answers)
+            if max_waiting:
+                self._admit(tx, tasks, answers, max_waiting, 0)
+            # Nobody here learns of the commit: every message has to be in the outbox.
+            return self._insert(tx, tasks, answers, max_queue_delay_seconds=0.0, outbox=True)
+
+    def _insert(
+        self,
+        tx: Transaction,
+        tasks: Sequence[NewTask],
+        answers: _Answers,
+        *,
+        max_queue_delay_seconds: float,
+        outbox: bool,
+    ) -> InsertResult:
+        """Those that have no answer yet."""
+        rows = self._rows(tx, tasks, answers)
+        if any(row.new.idempotency_key is not None for row in rows):
+            rows = self._take_keys(tx, tasks, answers, rows)
+        entries = self._write(
+            tx, rows, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+        )
         for index, task in enumerate(tasks):
             if answers[index] is None:  # pragma: no cover - `_rows` answers whatever has none
                 raise AssertionError(f"submission {task.id} was left without an answer")
         ended = [TaskKey(row.new.tenant_id, row.new.id) for row in rows if row.status == _FAILED]
         return InsertResult([answer for answer in answers if answer is not None], entries, ended)
+
+    def _is_stored(self, tx: Transaction, tasks: Sequence[NewTask], result: InsertResult) -> bool:
+        """Whether the transaction that made ``result`` has been committed: all of it, or nothing."""
+        for task, answer in zip(tasks, result.answers, strict=True):
+            if isinstance(answer, Accepted) and not answer.replayed and answer.task_id == task.id:
+                key = batch_text([(task.tenant_id, task.id)])
+                return bool(tx.rows(self._parents, batch=key))
+        return True  # there was nothing to be written
 
     # --- who gets in ----------------------------------------------------------------------------
 
@@ -126,32 +167,40 @@ class SqlSubmissions:
         """Answer submissions whose idempotency key is already taken."""
         owners = self._keys.owners(tx, tasks)
         for index, task in enumerate(tasks):
-            if (key := key_of(task)) is not None and (owner := owners.get(key)) is not None:
+            key = key_of(task)
+            owner = owners.get(key) if key is not None else None
+            # Its own: this very call has been committed before, unanswered. Written again it clashes with itself.
+            if owner is not None and owner.task_id != task.id:
                 answers[index] = owner.answer(task)
 
     def _admit(
-        self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers, most: int
-    ) -> None:
-        counted = sum(answer is None for answer in answers) > self._headroom
+        self,
+        tx: Transaction,
+        tasks: Sequence[NewTask],
+        answers: _Answers,
+        most: int,
+        headroom: int,
+    ) -> int:
+        """Refuses what does not fit. ``headroom``: what certainly does; returned is what does after these."""
+        counted = sum(answer is None for answer in answers) > headroom
         if counted:
             [[waiting]] = tx.rows(self._count_waiting, most=most)
-            self._headroom = most - waiting
+            headroom = most - waiting
         seen: set[Key] = set()
         for index, task in enumerate(tasks):
             key = key_of(task)
             if answers[index] is not None or key in seen:
                 continue  # the repetition of a key makes no task of its own
-            if self._headroom <= 0:
+            if headroom <= 0:
                 answers[index] = QueueFullError(
                     f"{most} tasks are waiting already (TASKFLOW_MAX_QUEUE_SIZE); try again later",
                     retry_after_seconds=1.0,
                 )
                 continue
-            self._headroom -= 1
+            headroom -= 1
             if key is not None:
                 seen.add(key)
-        if counted:
-            self._headroom //= _SHARE_OF_ROOM
+        return headroom // _SHARE_OF_ROOM if counted else headroom
 
     def _rows(self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers) -> list[_Row]:
         """What is to be written. Answers all that have no answer yet."""
