@@ -44,9 +44,15 @@ def provision(json: Json = False) -> None:
             }
         )
         return
-    for kind, made in (("queue", queues), ("bucket", buckets)):
-        for name, is_new in made.items():
-            print(f"{kind:<6}  {name}  {'made' if is_new else 'was there'}")
+    output.print_table(
+        ["KIND", "NAME", ""],
+        (
+            [kind, name, "made" if is_new else "was there"]
+            for kind, made in (("queue", queues), ("bucket", buckets))
+            for name, is_new in made.items()
+        ),
+        empty="nothing to make: the queues are given by URL",
+    )
     if not buckets:
         output.note("no bucket: TASKFLOW_S3_BUCKET is not set")
 

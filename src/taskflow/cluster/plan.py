@@ -73,7 +73,12 @@ def _foundation(plan: Plan) -> Group:
 
 def _steps(plan: Plan) -> Group:
     names = ["migrate"] if plan.emulator is None else ["migrate", "provision"]
-    return [ProcessSpec(name, _TASKFLOW, (name,), plan.settings) for name in names]
+    return [
+        ProcessSpec(
+            name, _TASKFLOW, (name,), plan.settings, log_file=plan.directory / f"{name}.log"
+        )
+        for name in names
+    ]
 
 
 def _apis(plan: Plan) -> Group:

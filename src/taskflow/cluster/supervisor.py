@@ -19,7 +19,6 @@ _LONGEST_BACKOFF_SECONDS = 30.0
 _STEADY_SECONDS = 30.0  # after so long a life the next restart comes quickly again
 _HURRY_SECONDS = 3.0  # from the second Ctrl-C to SIGKILL: workers give back what they run
 _LOOK_SECONDS = 0.05  # between two looks at whether something is ready
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL_LINES = 20
 
 
@@ -89,9 +88,10 @@ class Supervisor:
         def ask(_number: int, _frame: Any) -> None:
             self.request_stop()
 
-        # One that is ignored (nohup) stays so.
-        handled = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        former = {number: signal.signal(number, ask) for number in handled}
+        signals = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else it was started by nohup
+            signals.append(signal.SIGHUP)
+        former = {number: signal.signal(number, ask) for number in signals}
         try:
             yield
         finally:

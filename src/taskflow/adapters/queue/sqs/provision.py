@@ -67,7 +67,7 @@ def _make(client: Any, name: str, dead_name: str, visibility_seconds: int) -> di
 
 
 def _queue(client: Any, name: str, attributes: dict[str, str]) -> tuple[str, bool]:
-    """Its URL, and whether it is new. Created, then set: SQS refuses to create one that exists with other attributes."""
+    """Its URL, and whether it is new. Created, then set: SQS refuses to create what exists with other attributes."""
     is_new = False
     try:
         url: str = client.get_queue_url(QueueName=name)["QueueUrl"]
