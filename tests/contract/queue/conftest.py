@@ -6,29 +6,33 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskflow.adapters.queue.local import LocalTaskQueue
-from taskflow.ports.queue import TaskQueue
-from taskflow.testing.clock import FakeClock
 from tests.contract.queue.harness import QueueHarness
+from tests.contract.queue.local import LocalHarness
+from tests.contract.queue.sqs import SQSHarness
+
+BACKENDS = ("local", "sqs-moto", "sqs-ministack")
+LONG_SECONDS = 30.0
+BRIEF_SECONDS = 2.0  # of real time; SQS counts whole seconds
 
 
-class LocalHarness:
-    """The local queue on a clock that stands still unless it is advanced."""
-
-    visibility_timeout_seconds = 30.0
-
-    def __init__(self) -> None:
-        self.clock = FakeClock()
-        self.queue: TaskQueue = LocalTaskQueue(
-            self.clock, visibility_timeout_seconds=self.visibility_timeout_seconds
-        )
-
-    def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
+def make(backend: str, request: pytest.FixtureRequest, *, sqs_seconds: float) -> QueueHarness:
+    if backend == "local":
+        return LocalHarness(visibility_timeout_seconds=LONG_SECONDS)
+    url = request.getfixturevalue(f"{backend.removeprefix('sqs-')}_url")
+    return SQSHarness(url, visibility_timeout_seconds=sqs_seconds)
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=BACKENDS)
 def harness(request: pytest.FixtureRequest) -> Iterator[QueueHarness]:
-    made = {"local": LocalHarness}[request.param]()
+    """With a visibility timeout that does not run out during a test, unless it lets time pass."""
+    made = make(request.param, request, sqs_seconds=LONG_SECONDS)
     yield made
-    made.queue.close()
+    made.close()
+
+
+@pytest.fixture(params=BACKENDS)
+def brief(request: pytest.FixtureRequest) -> Iterator[QueueHarness]:
+    """With a visibility timeout that a test can wait for."""
+    made = make(request.param, request, sqs_seconds=BRIEF_SECONDS)
+    yield made
+    made.close()

@@ -13,14 +13,53 @@ R = TypeVar("R")
 
 
 class QueueHarness(Protocol):
-    """One empty queue, and a way to let time pass for it."""
+    """One empty queue, and what may be expected of it.
+
+    A queue in this process answers at once, in order, and its time is moved by hand. One far away answers after a
+    while, in an order of its own, and its time is everybody's.
+    """
 
     queue: TaskQueue
     visibility_timeout_seconds: float
+    delay_seconds: float
+    """A delay that a test can wait for; twice as long as it, and half, are good as well."""
 
-    def advance(self, seconds: float) -> None:
-        """Return when ``seconds`` have passed for the queue."""
+    is_ordered: bool
+    """Whether order is promised, or only that nothing is lost."""
+
+    volume: int
+    """Messages that one thread may send in a test."""
+
+    rounds: int
+    """How often a race is run."""
+
+    def pass_time(self, seconds: float) -> None:
+        """Let ``seconds`` pass, if that costs nothing; else it must not matter whether they did."""
         ...
+
+    def now(self) -> float:
+        """Seconds of the queue's time."""
+        ...
+
+    def take(
+        self, count: int = 1, *, most: int = 10, selector: Selector = ANYTHING
+    ) -> list[Delivery]:
+        """What can be had, up to ``most``. Waits, if the queue is far away, until there are ``count``."""
+        ...
+
+    def nothing(self, selector: Selector = ANYTHING) -> bool:
+        """Whether there is nothing to be had, now and in a moment."""
+        ...
+
+    def take_from(self, moment: float, count: int = 1) -> list[Delivery]:
+        """What can be had from ``moment`` on, of `now`. Raises AssertionError if something can be had before."""
+        ...
+
+    def eventually(self, is_so: Callable[[], bool]) -> None:
+        """Return when it is, at once or in a while. Raises AssertionError if it never is."""
+        ...
+
+    def close(self) -> None: ...
 
 
 def message(
@@ -38,24 +77,39 @@ def messages(*task_ids: str, tenant_id: str = "default", task: str = "echo") -> 
     return [message(task_id, tenant_id=tenant_id, task=task) for task_id in task_ids]
 
 
-def take(
-    queue: TaskQueue, max_messages: int = 10, *, selector: Selector = ANYTHING
-) -> list[Delivery]:
-    """What can be had at once."""
-    return queue.dequeue(max_messages=max_messages, timeout_seconds=0, selector=selector)
-
-
 def ids(deliveries: Sequence[Delivery]) -> list[str]:
     return [delivery.task_id for delivery in deliveries]
 
 
+def take(
+    queue: TaskQueue, max_messages: int = 10, *, selector: Selector = ANYTHING
+) -> list[Delivery]:
+    """What a queue in this process has at once."""
+    return queue.dequeue(max_messages=max_messages, timeout_seconds=0, selector=selector)
+
+
 def drain(queue: TaskQueue, *, selector: Selector = ANYTHING) -> list[str]:
-    """Ids of all that can be had at once, one by one, acked."""
+    """Ids of all that a queue in this process has at once, one by one, acked."""
     found: list[str] = []
     while taken := take(queue, 1, selector=selector):
         queue.ack([taken[0].receipt])
         found.append(taken[0].task_id)
     return found
+
+
+def has_exactly(harness: QueueHarness, *task_ids: str, selector: Selector = ANYTHING) -> bool:
+    """Whether just these can be had, one by one, in this order if order is promised. They are acked."""
+    found: list[str] = []
+    while len(found) < len(task_ids):
+        taken = harness.take(most=1, selector=selector)
+        harness.queue.ack([delivery.receipt for delivery in taken])
+        found += ids(taken)
+        if not taken:
+            break
+    if not harness.is_ordered:
+        found, task_ids = sorted(found), tuple(sorted(task_ids))
+    assert (found, harness.nothing(selector)) == (list(task_ids), True)
+    return True
 
 
 class Call(Generic[R]):

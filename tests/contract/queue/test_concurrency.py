@@ -9,11 +9,9 @@ from functools import partial
 from taskflow.ports.queue import Selector
 from tests.contract.queue.harness import Call, QueueHarness, ids, message
 
-ROUNDS = 30
-
 
 def test_of_many_waiting_consumers_exactly_one_gets_each_message(harness: QueueHarness) -> None:
-    for round_ in range(ROUNDS):
+    for round_ in range(harness.rounds):
         start = threading.Barrier(9)
 
         def consume(start: threading.Barrier = start) -> list[str]:
@@ -31,7 +29,7 @@ def test_of_many_waiting_consumers_exactly_one_gets_each_message(harness: QueueH
 
 
 def test_producers_and_consumers_lose_and_double_nothing(harness: QueueHarness) -> None:
-    producers, each, batch = 4, 250, 10
+    producers, each, batch = 4, harness.volume, 10
     start = threading.Barrier(producers * 2)
     done = threading.Event()
 
@@ -74,7 +72,7 @@ def test_producers_and_consumers_lose_and_double_nothing(harness: QueueHarness) 
 
 
 def test_a_message_wakes_the_one_consumer_that_accepts_it(harness: QueueHarness) -> None:
-    for round_ in range(ROUNDS):
+    for round_ in range(harness.rounds):
         start = threading.Barrier(5)
 
         def consume(task: str, start: threading.Barrier = start) -> list[str]:

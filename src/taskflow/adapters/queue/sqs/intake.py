@@ -105,12 +105,12 @@ class Intake:
                     if now >= give_up_at:
                         break
                     sleeper = sleeper or self._sleepers.sleeper(selector, max_messages)
-                    self._demand.begin(priorities, max_messages)
+                    self._demand.begin(sleeper, priorities)
                     try:
                         self._call(priorities)
                         self._sleepers.sleep(sleeper, give_up_at - now, now=now, alarm_at=inf)
                     finally:
-                        self._demand.end(priorities, max_messages)
+                        self._demand.end(sleeper)
                     now = self._monotonic()
             except BaseException:
                 self._sleepers.rouse_all()  # what this one was roused for is theirs now
@@ -182,9 +182,8 @@ class Intake:
 
     def _wanted(self, priority: int) -> int:
         buffered = self._ordering.count(priority)
-        if (waiting := self._demand.waiting(priority)) > 0:
-            missing = waiting  # what is buffered, they do not accept
-        else:
+        missing = self._demand.waiting(priority)  # what is buffered, they do not accept
+        if missing == 0:
             missing = self._demand.lately(priority, self._monotonic()) - buffered
         return min(missing, BATCH_ENTRIES, MOST_BUFFERED - buffered)
 
