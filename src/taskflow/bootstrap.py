@@ -362,6 +362,15 @@ def _open_database(settings: Settings, clock: Clock, process: str | None) -> Dat
 
 
 def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
+    queue = _build_queue(settings, clock, works=works)
+    if settings.chaos_seed:
+        from taskflow.adapters.queue.chaos import ChaosQueue
+
+        return ChaosQueue(queue, seed=settings.chaos_seed)
+    return queue
+
+
+def _build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
     match settings.resolved_queue_backend:
         case "local":
             if not works:

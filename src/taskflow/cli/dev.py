@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,24 @@ if TYPE_CHECKING:
     from taskflow.app import TaskFlow
 
 
-def dev(tasks: Tasks = None, host: Host = None, port: Port = None, workers: Workers = None) -> None:
+Chaos = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SEED",
+        help="Let the queue misbehave as SQS may (duplicates, delays, disorder, lost acks, failed sends), in an order "
+        "that this seed decides. Never for real work.",
+        min=1,
+    ),
+]
+
+
+def dev(
+    tasks: Tasks = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    chaos: Chaos = None,
+) -> None:
     """Run everything in one process: HTTP API, workers, background services.
 
     Ctrl-C stops in good order: attempts that run may finish. A second one gives them back at once.
@@ -21,7 +38,8 @@ def dev(tasks: Tasks = None, host: Host = None, port: Port = None, workers: Work
     from taskflow.app import TaskFlow
     from taskflow.cli import serving
 
-    app = TaskFlow(settings_here(**given(tasks=tasks, host=host, port=port, num_workers=workers)))
+    changes = given(tasks=tasks, host=host, port=port, num_workers=workers, chaos_seed=chaos)
+    app = TaskFlow(settings_here(**changes))
     raise typer.Exit(serving.run(app, service="dev", greet=lambda address: _greet(app, address)))
 
 
@@ -33,4 +51,6 @@ def _greet(app: TaskFlow, address: str) -> None:
         f"Tasks: {registered}",
         "Ctrl-C stops.",
     ]
+    if app.settings.chaos_seed:
+        lines.insert(1, f"CHAOS: the queue misbehaves on purpose (seed {app.settings.chaos_seed})")
     print("\n".join(lines), flush=True)
