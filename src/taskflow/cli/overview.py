@@ -85,15 +85,24 @@ def version() -> None:
     print(__version__)
 
 
-def root(
-    is_asked: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
-    ] = False,
-) -> None:
-    """Background tasks that are never lost."""
+def _version_option(is_asked: bool) -> None:
     if is_asked:
         version()
         raise typer.Exit
+
+
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            is_eager=True,
+            callback=_version_option,
+        ),
+    ] = False,
+) -> None:
+    """Background tasks that are never lost."""
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
