@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from taskflow.cli import (
     api,
     artifacts,
+    balancer,
     bench,
     cluster,
     dead_letters,
@@ -53,6 +54,7 @@ program.callback()(overview.root)
 program.command()(dev.dev)
 program.command()(api.api)
 program.command()(worker.worker)
+program.command()(balancer.balancer)
 program.command()(cluster.cluster)
 program.command()(provision.provision)
 program.command()(submit.submit)

@@ -1,0 +1,453 @@
+"""A connection from a client: reads its requests one after the other, and writes their answers in that order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from taskflow.balancer.chunked import ChunkedBody
+from taskflow.balancer.exchange import Exchange
+from taskflow.balancer.forwarding import Peer
+from taskflow.balancer.framing import FramingError
+from taskflow.balancer.grammar import REQUEST_LINE, bare_line_end
+from taskflow.balancer.own_pages import PREFIX, own_page
+from taskflow.balancer.problems import MEDIA_TYPE, RefusedError, answer, problem_body
+from taskflow.balancer.request_head import (
+    IDEMPOTENT,
+    RequestFields,
+    check_target,
+    read_fields,
+    refuse_request_line,
+)
+
+if TYPE_CHECKING:
+    from taskflow.balancer.balancer import Balancer
+
+_LINGER_SECONDS = (
+    2.0  # for the client to read why, before what it still sends resets the connection
+)
+_MEMO_BYTES = 2_048
+_CLOSE, _KEEP_ALIVE = b"Connection: close\r\n", b"Connection: keep-alive\r\n"
+
+
+class ClientConnection(asyncio.Protocol):
+    """Requests that come before the last one is answered wait in the buffer, and when that is full, in the network."""
+
+    __slots__ = (
+        "__weakref__",
+        "_body_left",
+        "_buffer",
+        "_chunks",
+        "_closes",
+        "_closing_since",
+        "_exchange",
+        "_head_since",
+        "_in_tunnel",
+        "_is_blocked",
+        "_is_closing",
+        "_is_counted",
+        "_is_paused",
+        "_memo_block",
+        "_memo_fields",
+        "_memo_minor",
+        "_peer",
+        "_transport",
+        "shared",
+        "touched_at",
+    )  # fmt: skip
+
+    def __init__(self, shared: Balancer) -> None:
+        self.shared = shared
+        self.touched_at = 0.0
+        self._transport: asyncio.Transport
+        self._peer: Peer
+        self._exchange: Exchange | None = None
+        self._buffer = b""
+        self._body_left = 0  # of the present request; -1: chunked
+        self._chunks: ChunkedBody | None = None
+        self._head_since: float | None = None  # since when a head has been incomplete
+        self._memo_block: bytes | None = None
+        self._memo_minor = b""
+        self._memo_fields: RequestFields
+        self._closes = False  # after the present answer
+        self._is_closing = False
+        self._closing_since = 0.0
+        self._in_tunnel = False
+        self._is_paused = False
+        self._is_blocked = False  # the client does not read as fast as we write
+        self._is_counted = False
+
+    # --- from the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        self._transport = transport
+        self.touched_at = self._head_since = self.shared.monotonic()
+        peername = transport.get_extra_info("peername")
+        address = str(peername[0]) if isinstance(peername, tuple) and peername else "unknown"
+        scheme = "https" if transport.get_extra_info("sslcontext") is not None else "http"
+        self._peer = Peer(address, scheme=scheme, trusted=address in self.shared.trusted)
+        transport.set_write_buffer_limits(high=self.shared.buffer_bytes)
+        refused = self.shared.clients.admit(self, address)
+        if refused is None:
+            self._is_counted = True
+        else:
+            self._refuse(refused)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            if not self._is_closing:
+                self._buffer = self._buffer + data if self._buffer else data
+                self._process()
+        elif self._body_left:
+            self.touched_at = self.shared.monotonic()
+            rest = self._take_body(exchange, data)
+            if rest:
+                self._keep(rest)
+        elif self._in_tunnel:
+            exchange.tunnel_to_instance(data)
+        else:
+            self._keep(data)
+
+    def eof_received(self) -> bool | None:
+        exchange = self._exchange
+        if exchange is None or self._peer.scheme == "https":
+            return None
+        if self._in_tunnel:
+            return exchange.tunnel is not None and exchange.tunnel.eof_from_client()
+        if self._body_left:
+            return None
+        self._closes = True  # it has said all it wants to say, and waits for the answer
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_closing = True
+        if self._is_counted:
+            self.shared.clients.leave(self, self._peer.address)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        self._is_blocked = True
+        exchange = self._exchange
+        if exchange is not None and exchange.connection is not None:
+            exchange.connection.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._is_blocked = False
+        exchange = self._exchange
+        if exchange is None:
+            self._process()
+        elif exchange.connection is not None:
+            exchange.connection.resume_reading()
+
+    # --- requests
+
+    def _process(self) -> None:
+        while (
+            self._buffer
+            and self._exchange is None
+            and not self._is_closing
+            and not self._is_blocked
+        ):
+            try:
+                if not self._read_request():
+                    return
+            except RefusedError as error:
+                self._refuse(error)
+
+    def _read_request(self) -> bool:
+        """Whether there was a whole head. Raises RefusedError."""
+        shared, data = self.shared, self._buffer
+        end = data.find(b"\r\n\r\n")
+        limits = shared.limits
+        if not 0 < end <= limits.max_head_bytes:
+            return self._read_unusual(data, end)
+        line = REQUEST_LINE.match(data)
+        if line is None:
+            raise refuse_request_line(data)
+        method, target, minor = line.groups()
+        if len(target) > limits.max_target_bytes:
+            raise RefusedError(
+                "target_too_long", f"the target has over {limits.max_target_bytes} bytes"
+            )
+        block = data[line.end() : end + 2]
+        if block == self._memo_block and minor == self._memo_minor:
+            fields = self._memo_fields
+        else:
+            fields = read_fields(
+                block,
+                minor=1 if minor == b"1" else 0,
+                peer=self._peer,
+                max_count=limits.max_headers,
+            )
+            if len(block) <= _MEMO_BYTES:
+                # Clients repeat their headers, apart from the request line, over a kept connection.
+                self._memo_block, self._memo_minor, self._memo_fields = block, minor, fields
+        self._head_since = None
+        rest = data[end + 4 :]
+        if target[:1] != b"/" or method not in IDEMPOTENT:
+            target = check_target(method, target, fields.host)
+        self._buffer = b""
+        self._begin(method, target, minor, fields)
+        if rest:
+            if self._body_left and self._exchange is not None:
+                rest = self._take_body(self._exchange, rest)
+            self._buffer = rest
+        return True
+
+    def _read_unusual(self, data: bytes, end: int) -> bool:
+        """No end of a head where one belongs."""
+        limit = self.shared.limits.max_head_bytes
+        if end == 0 or data[:2] == b"\r\n":
+            # An empty line may come before a request (RFC 9112 §2.2). One.
+            if data[2:4] == b"\r\n":
+                raise RefusedError("bad_request", "several empty lines before the request")
+            self._buffer = data[2:]
+            return bool(self._buffer)
+        if self._head_since is None:
+            self._head_since = self.shared.monotonic()
+        if bare_line_end(data[: limit + 4]):
+            raise RefusedError("bad_request", "a line ends in LF without CR")
+        if len(data) > limit:
+            if data.find(b"\r\n", 0, limit) < 0:
+                raise RefusedError("target_too_long", f"the request line has over {limit} bytes")
+            detail = f"the headers have over {limit} bytes (TASKFLOW_BALANCER_MAX_HEAD_BYTES)"
+            raise RefusedError("headers_too_large", detail)
+        return False
+
+    def _begin(self, method: bytes, target: bytes, minor: bytes, fields: RequestFields) -> None:
+        shared = self.shared
+        length = fields.body_length
+        most = shared.limits.max_body_bytes
+        if most and length is not None and length > most:
+            raise RefusedError(
+                "payload_too_large",
+                f"the body is over {most} bytes (TASKFLOW_BALANCER_MAX_BODY_BYTES)",
+            )
+        self._closes = fields.close or (minor == b"0" and not fields.keep_alive)
+        if target.startswith(PREFIX) or shared.redirect is not None:
+            self._answer_itself(method, target, fields)
+            return
+        self._body_left = length or 0
+        if length == -1:
+            self._chunks = ChunkedBody()
+        request_id = fields.request_id or shared.new_request_id()
+        host = b"" if fields.host or minor == b"1" else b"Host: localhost\r\n"
+        self._exchange = exchange = Exchange(
+            self,
+            method=method,
+            target=target,
+            minor=1 if minor == b"1" else 0,
+            request_id=request_id,
+            head=b"%b %b HTTP/1.1\r\n%b%b%b\r\n\r\n"
+            % (method, target, host, fields.forward, request_id),
+            is_idempotent=method in IDEMPOTENT,
+            upgrade=fields.upgrade,
+            now=shared.monotonic(),
+        )
+        exchange.send()
+
+    def _take_body(self, exchange: Exchange, data: bytes) -> bytes:
+        """What comes after the body."""
+        chunks = self._chunks
+        if chunks is None:
+            left = self._body_left
+            if len(data) < left:
+                self._body_left = left - len(data)
+                exchange.request_body(data)
+                if not exchange.wants_body:
+                    self.update_reading()
+                return b""
+            piece, rest = (data, b"") if len(data) == left else (data[:left], data[left:])
+            self._body_left = 0
+            exchange.request_body(piece)
+            exchange.request_ended()
+            return rest
+        most = self.shared.limits.max_body_bytes
+        try:
+            end = chunks.feed(data)
+            if most and chunks.payload_bytes > most:
+                detail = f"the body is over {most} bytes (TASKFLOW_BALANCER_MAX_BODY_BYTES)"
+                raise RefusedError("payload_too_large", detail)
+        except FramingError as exc:
+            exchange.refuse(RefusedError("bad_request", str(exc.args[0])))
+            return b""
+        except RefusedError as error:
+            exchange.refuse(error)
+            return b""
+        if chunks.done:
+            self._body_left, self._chunks = 0, None
+            exchange.request_body(data[:end] if end < len(data) else data)
+            exchange.request_ended()
+            return data[end:]
+        exchange.request_body(data)
+        if not exchange.wants_body:
+            self.update_reading()
+        return b""
+
+    def _keep(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > self.shared.buffer_bytes:
+            self.update_reading()
+
+    def _answer_itself(self, method: bytes, target: bytes, fields: RequestFields) -> None:
+        if fields.body_length:
+            raise RefusedError("invalid_request", "a request to the balancer itself has no body")
+        if self.shared.redirect is not None:
+            data = self.shared.redirect.answer(target, fields.host, close=self._closes)
+        else:
+            data = own_page(self.shared, method, target, fields, close=self._closes)
+        self._transport.write(data)
+        if self._closes:
+            self.close()
+
+    # --- for the exchange
+
+    @property
+    def address(self) -> str:
+        return self._peer.address
+
+    @property
+    def request_is_complete(self) -> bool:
+        return not self._body_left
+
+    def write(self, data: bytes) -> None:
+        if not self._is_closing:
+            self._transport.write(data)
+
+    def write_eof(self) -> bool:
+        """False where it cannot be said (TLS): the whole connection ends then."""
+        if self._peer.scheme == "https" or self._is_closing:
+            return False
+        self._transport.write_eof()
+        return True
+
+    def connection_line(self, needs_close: bool) -> bytes:
+        """What the answer says about this connection."""
+        if needs_close or self._closes or self.shared.is_draining:
+            self._closes = True
+            return _CLOSE
+        exchange = self._exchange
+        return _KEEP_ALIVE if exchange is not None and exchange.minor == 0 else b""
+
+    def update_reading(self) -> None:
+        """Read on, or leave what comes in the network, where the client notices."""
+        if self._is_closing:
+            return
+        exchange = self._exchange
+        if exchange is None or self._in_tunnel:
+            stop = exchange is not None and exchange.is_blocked
+        elif self._body_left:
+            stop = not exchange.wants_body
+        else:
+            stop = len(self._buffer) > self.shared.buffer_bytes
+        if stop != self._is_paused:
+            self._is_paused = stop
+            if stop:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def exchange_ended(self, *, close: bool) -> None:
+        self._exchange = None
+        now = self.touched_at = self.shared.monotonic()
+        if self._body_left:
+            self._linger(now)
+        elif close or self._closes:
+            self.close()
+        else:
+            if self._is_paused:
+                self.update_reading()
+            if self._buffer:
+                self._head_since = now
+                asyncio.get_running_loop().call_soon(self._process)
+
+    def begin_tunnel(self) -> None:
+        self._in_tunnel = True
+        data, self._buffer = self._buffer, b""
+        if self._is_paused:
+            self.update_reading()
+        if data and self._exchange is not None:
+            self._exchange.tunnel_to_instance(data)
+
+    def problem(self, error: RefusedError, exchange: Exchange | None, *, close: bool) -> bytes:
+        """The whole response that says ``error``."""
+        request_id = exchange.request_id if exchange is not None else self.shared.new_request_id()
+        path = exchange.logged_path if exchange is not None else ""
+        headers = b"X-Request-ID: " + request_id + b"\r\n" + self.shared.extra_headers
+        if error.retry_after_seconds is not None:
+            headers += b"Retry-After: %d\r\n" % max(1, round(error.retry_after_seconds))
+        line = self.connection_line(close or exchange is None or bool(self._body_left))
+        return answer(
+            error.status,
+            problem_body(error, path=path, request_id=request_id.decode()),
+            content_type=MEDIA_TYPE,
+            headers=headers + (b"" if line == _CLOSE else line),
+            close=line == _CLOSE,
+            with_body=exchange is None or not exchange.is_head,
+        )
+
+    # --- the end
+
+    def _refuse(self, error: RefusedError) -> None:
+        """Of a request that cannot be told from what follows it: nothing more is read."""
+        self.shared.refused(error, self._peer.address)
+        data = self.problem(error, None, close=True)
+        self._buffer = b""
+        self._transport.write(data)
+        self._linger(self.shared.monotonic())
+
+    def _linger(self, now: float) -> None:
+        """What the client still sends is read and dropped for a moment: a reset would take our answer from it."""
+        if self._is_closing:
+            return
+        self._is_closing, self._closing_since = True, now
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def close(self) -> None:
+        """When all is written."""
+        if not self._is_closing:
+            self._is_closing, self._closing_since = True, self.shared.monotonic()
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._exchange = None
+        self._is_closing = True
+        self._transport.abort()
+
+    def drain(self) -> None:
+        """No further request. A WebSocket is told; an answer that is being given is finished."""
+        exchange = self._exchange
+        if exchange is None:
+            if not self._buffer:
+                self.close()
+        elif exchange.tunnel is not None:
+            exchange.tunnel.drain()
+
+    def check(self, now: float) -> None:
+        """Called again and again: is anything late?"""
+        timeouts = self.shared.timeouts
+        if self._is_closing:
+            has_more = self._transport.get_write_buffer_size() > 0
+            if now - self._closing_since > (timeouts.idle if has_more else _LINGER_SECONDS):
+                self._transport.abort()
+        elif self._exchange is not None:
+            self._exchange.check(now)
+        elif self._head_since is not None:
+            if now - self._head_since > timeouts.head:
+                if self._buffer:
+                    detail = f"the head did not arrive within {timeouts.head:g} s"
+                    self._refuse(RefusedError("request_timeout", detail))
+                else:
+                    self.close()
+        elif now - self.touched_at > timeouts.keep_alive:
+            self.close()
