@@ -1,7 +1,7 @@
 """A transaction that belongs to somebody else: our rows are written into it, and share its fate.
 
-Taken are connections of SQLAlchemy (a Connection or an ORM Session), psycopg2 and sqlite3. The rows stand behind a
-savepoint: if anything goes wrong with them the caller's own work is still there.
+Taken are connections of SQLAlchemy (a Connection or an ORM Session, on one of these drivers), psycopg2, psycopg and
+sqlite3. The rows stand behind a savepoint: if anything goes wrong with them the caller's own work is still there.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _IDENTITY = (
     "to_regprocedure('taskflow_now()')::oid::text"
 )
 _NOW = "SELECT taskflow_now()"
+_IDLE, _IN_ERROR = 0, 3  # libpq's PGTransactionStatusType
 
 
 class CallersTransactions:
@@ -81,19 +82,17 @@ class CallersTransactions:
         return cursor
 
     def _postgresql(self, driver: Any) -> Any:
-        from psycopg2 import extensions
-
         if driver.closed:
             _refuse("it is closed")
         status = driver.info.transaction_status
-        if status == extensions.TRANSACTION_STATUS_INERROR:
+        if status == _IN_ERROR:
             _refuse("its transaction has failed already: roll it back first")
-        if driver.autocommit and status == extensions.TRANSACTION_STATUS_IDLE:
+        if driver.autocommit and status == _IDLE:
             _refuse("it is in autocommit mode: begin a transaction first")
-        cursor = driver.cursor(cursor_factory=extensions.cursor)
-        keep_ids_text(cursor)
+        cursor = _plain_cursor(driver)
         try:
-            cursor.execute(f"{_SAVEPOINT}; {_IDENTITY}")
+            cursor.execute(_SAVEPOINT)
+            cursor.execute(_IDENTITY)
             identity = cursor.fetchone()
             if identity != self._identity:
                 self._identity = self._read_identity()  # the server may have been restarted
@@ -126,16 +125,40 @@ def _driver(connection: object) -> Any:
         connection = connection.connection.driver_connection
     elif isinstance(connection, sa.PoolProxiedConnection):
         connection = connection.driver_connection
-    psycopg2 = sys.modules.get("psycopg2")
-    if not isinstance(connection, sqlite3.Connection) and (
-        psycopg2 is None or not isinstance(connection, psycopg2.extensions.connection)
-    ):
+    if not isinstance(connection, _drivers()):
         kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
         _refuse(
             f"a {kind} cannot be joined; give a Connection or Session of SQLAlchemy, "
-            "or a connection of psycopg2 or sqlite3"
+            "or a connection of psycopg2, psycopg or sqlite3"
         )
     return connection
+
+
+def _drivers() -> tuple[Any, ...]:
+    """The connections of the drivers that can be joined, as far as this program uses them."""
+    psycopg2, psycopg = sys.modules.get("psycopg2.extensions"), sys.modules.get("psycopg")
+    return (
+        sqlite3.Connection,
+        *((psycopg2.connection,) if psycopg2 else ()),
+        *((psycopg.Connection,) if psycopg else ()),
+    )
+
+
+def _plain_cursor(driver: Any) -> Any:
+    """One whose rows are tuples, ids text, and parameters put into the text here, whatever the caller's own does."""
+    psycopg = sys.modules.get("psycopg")
+    if psycopg is None or not isinstance(driver, psycopg.Connection):
+        from psycopg2 import extensions
+
+        cursor = driver.cursor(cursor_factory=extensions.cursor)
+        keep_ids_text(cursor)
+        return cursor
+    from psycopg import rows
+    from psycopg.types import string
+
+    cursor = psycopg.ClientCursor(driver, row_factory=rows.tuple_row)
+    cursor.adapters.register_loader("uuid", string.TextLoader)
+    return cursor
 
 
 def _refuse(reason: str) -> NoReturn:

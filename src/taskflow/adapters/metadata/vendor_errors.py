@@ -36,7 +36,7 @@ def translated() -> Iterator[None]:
     except sqlite3.Error as exc:
         raise translate(exc) from exc
     except Exception as exc:
-        if type(exc).__module__.startswith("psycopg2"):
+        if type(exc).__module__.startswith("psycopg"):  # a caller's own connection may be psycopg's
             raise translate(exc) from exc
         raise
 

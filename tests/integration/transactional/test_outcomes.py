@@ -1,0 +1,144 @@
+"""A task submitted in the caller's transaction exists exactly if that commits."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskflow.app import TaskFlow
+from taskflow.core.errors import (
+    IdempotencyConflictError,
+    TaskNotFoundError,
+    UnknownDependencyError,
+)
+from taskflow.core.submission import Submission, SubmitOptions
+from tests.integration.transactional.conftest import POSTGRESQL, Caller
+
+
+def test_it_runs_once_the_transaction_has_been_committed(app: TaskFlow, caller: Caller) -> None:
+    caller.insert(1)
+    handle = app.submit("echo_back", 7, connection=caller.connection)
+    with pytest.raises(TaskNotFoundError):
+        handle.task()
+    caller.insert(2)
+    caller.commit()
+    assert handle.result(timeout=30) == 7
+    assert caller.orders() == [1, 2]
+    assert next(iter(handle.history())).type == "task.submitted"
+
+
+def test_it_never_was_when_the_transaction_is_rolled_back(app: TaskFlow, caller: Caller) -> None:
+    caller.insert(1)
+    gone = app.submit("echo_back", 7, connection=caller.connection)
+    caller.rollback()
+    after = app.submit("echo_back", 8, connection=caller.connection)
+    caller.commit()
+    assert after.result(timeout=30) == 8
+    with pytest.raises(TaskNotFoundError):
+        gone.task()
+    assert caller.orders() == []
+
+
+def test_it_may_be_the_first_thing_in_the_transaction(app: TaskFlow, caller: Caller) -> None:
+    handle = app.submit("echo_back", 7, connection=caller.connection)
+    caller.insert(1)
+    caller.commit()
+    assert handle.result(timeout=30) == 7
+    assert caller.orders() == [1]
+
+
+def test_it_comes_with_all_its_options(app: TaskFlow, caller: Caller) -> None:
+    calls = app.options(
+        connection=caller.connection, priority="high", tags=["a"], metadata={"k": 1}, delay=3600
+    )
+    handle = calls.submit("echo_back", 7)
+    caller.commit()
+    task = handle.task()
+    assert (task.status, task.priority.name, task.tags) == ("scheduled", "HIGH", ["a"])
+    assert task.metadata == {"k": 1}
+
+
+def test_a_handlers_own_submit_takes_part_too(app: TaskFlow, caller: Caller) -> None:
+    handler = app.runtime.registry.get("echo_back")
+    gone = handler.options(connection=caller.connection).submit(1)
+    caller.rollback()
+    kept = handler.options(connection=caller.connection).submit(2)
+    caller.commit()
+    assert kept.result(timeout=30) == 2
+    with pytest.raises(TaskNotFoundError):
+        gone.task()
+
+
+def test_many_at_once_share_the_transaction(app: TaskFlow, caller: Caller) -> None:
+    parent = app.submit("echo_back", 0, connection=caller.connection)
+    answers = app.submit_many(
+        [
+            Submission("echo_back", (1,), options=SubmitOptions.of(depends_on=[parent.id])),
+            Submission(
+                "echo_back", (2,), options=SubmitOptions.of(depends_on=["0" * 8 + "-0000-7000-8000-" + "0" * 12])
+            ),
+        ],
+        return_errors=True,
+        connection=caller.connection,
+    )  # fmt: skip
+    assert isinstance(answers[1], UnknownDependencyError)
+    caller.commit()
+    child = answers[0]
+    assert not isinstance(child, Exception)
+    assert child.result(timeout=30) == 1
+
+
+def test_arguments_over_the_inline_limit_are_there_when_it_runs(
+    app: TaskFlow, caller: Caller
+) -> None:
+    large = "x" * 1_000
+    handle = app.submit("echo_back", large, connection=caller.connection)
+    caller.commit()
+    assert handle.result(timeout=30) == large
+
+
+def test_payloads_of_what_was_rolled_back_are_found_by_the_doctor(
+    app: TaskFlow, caller: Caller
+) -> None:
+    app.submit("echo_back", "x" * 1_000, connection=caller.connection)
+    caller.rollback()
+    [key] = app.runtime.payloads.list()
+    assert "/input/" in key
+
+
+def test_a_key_used_before_is_replayed_or_refused_and_the_transaction_goes_on(
+    app: TaskFlow, caller: Caller
+) -> None:
+    first = app.options(idempotency_key="k").submit("echo_back", 1)
+    again = app.options(idempotency_key="k", connection=caller.connection)
+    same = again.submit("echo_back", 1)
+    assert (same.id, same.replayed) == (first.id, True)
+    with pytest.raises(IdempotencyConflictError):
+        again.submit("echo_back", 2)
+    caller.insert(1)
+    caller.commit()
+    assert caller.orders() == [1]
+
+
+def test_a_key_taken_in_a_transaction_that_is_rolled_back_is_free_again(
+    app: TaskFlow, caller: Caller
+) -> None:
+    gone = app.options(idempotency_key="k", connection=caller.connection).submit("echo_back", 1)
+    caller.rollback()
+    handle = app.options(idempotency_key="k").submit("echo_back", 2)
+    assert (handle.replayed, handle.id != gone.id) == (False, True)
+    assert handle.result(timeout=30) == 2
+
+
+def test_an_argument_that_is_called_connection_is_still_an_argument(app: TaskFlow) -> None:
+    assert app.submit("takes_connection", connection="serial").result(timeout=30) == "serial"
+
+
+@pytest.mark.parametrize(
+    "kind", POSTGRESQL, indirect=True
+)  # SQLite has one writer: there others wait
+def test_others_neither_wait_for_the_transaction_nor_see_it(app: TaskFlow, caller: Caller) -> None:
+    handle = app.submit("echo_back", 1, connection=caller.connection)
+    assert app.submit("echo_back", 2).result(timeout=30) == 2
+    assert handle.id not in [task.task_id for task in app.list().items]
+    caller.commit()
+    assert handle.result(timeout=30) == 1
