@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import hypothesis
 import pytest
 
 from taskflow.settings import Settings
-from tests.support import aws, postgres, run
+from tests.support import aws, backends, postgres, run
 
 # How long an example takes says more about the machine's other work than about our code.
 hypothesis.settings.register_profile("taskflow", deadline=None)
@@ -68,3 +69,24 @@ def moto_url() -> str:
 def ministack_url() -> str:
     """Endpoint of this run's MiniStack server. Shared: use names of your own (`tests.support.aws.unique`)."""
     return aws.endpoint("ministack")
+
+
+@pytest.fixture(scope="session")
+def emulated_aws(ministack_url: str) -> Iterator[backends.Emulated]:
+    """MiniStack: moto's SQS becomes slow with the number of messages."""
+    emulated = backends.Emulated(ministack_url)
+    yield emulated
+    emulated.close()
+
+
+@pytest.fixture(params=backends.BACKENDS)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings beside the home: every test that asks for it runs on local backends, and on SQS, S3 and PostgreSQL."""
+    if request.param == "local":
+        return {}
+    emulated: backends.Emulated = request.getfixturevalue("emulated_aws")
+    for name, value in aws.environment(emulated.url).items():
+        monkeypatch.setenv(name, value)
+    return emulated.settings(
+        request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_url_factory")
+    )

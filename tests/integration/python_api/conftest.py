@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -37,8 +38,8 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def app(home: Path, registry: Registry, gate: Gate) -> Iterator[TaskFlow]:
-    app = TaskFlow(home=home, handlers=registry, num_workers=2, retry_base_seconds=0)
+def app(home: Path, registry: Registry, gate: Gate, backend: dict[str, Any]) -> Iterator[TaskFlow]:
+    app = TaskFlow(home=home, handlers=registry, num_workers=2, retry_base_seconds=0, **backend)
     app.start()
     yield app
     gate.opened.set()

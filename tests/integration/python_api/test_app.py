@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from taskflow.core.registry import Registry, TaskOptions
 from taskflow.core.task import TaskStatus
 from taskflow.settings import load
 from tests.integration.python_api.samples import PATIENCE_SECONDS, Gate
+from tests.support.backends import environment
 
 
 def test_handlers_submit_to_the_app_started_last(home: Path, registry: Registry) -> None:
@@ -147,7 +149,9 @@ def test_two_apps_on_one_home_run_every_task_once(home: Path) -> None:
     assert sorted(ran) == list(range(400))
 
 
-def test_another_process_may_submit_to_the_same_home(app: TaskFlow, home: Path) -> None:
+def test_another_process_may_submit_to_the_same_home(
+    app: TaskFlow, home: Path, backend: dict[str, Any]
+) -> None:
     program = (
         "import sys\n"
         "from taskflow import TaskFlow\n"
@@ -156,7 +160,11 @@ def test_another_process_may_submit_to_the_same_home(app: TaskFlow, home: Path) 
     )
 
     answer = subprocess.run(
-        [sys.executable, "-c", program, str(home)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program, str(home)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(backend),
     )
 
     assert (answer.stdout, answer.returncode) == ("7\n", 0), answer.stderr

@@ -10,12 +10,12 @@ from tests.integration.worker.engine import Engine, Gate
 
 
 @pytest.fixture
-def make_engine(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
+def make_engine(tmp_path: Path, backend: dict[str, Any]) -> Iterator[Callable[..., Engine]]:
     """``make_engine(num_workers=1)``; its worker is not started."""
     engines: list[Engine] = []
 
     def make(**settings: Any) -> Engine:
-        engines.append(Engine(tmp_path / "home", **settings))
+        engines.append(Engine(tmp_path / "home", **(backend | settings)))
         return engines[-1]
 
     yield make

@@ -50,7 +50,8 @@ def test_short_tasks_are_claimed_many_at_a_time(make_engine: Callable[..., Engin
     sizes = watch_claims(engine)
     engine.worker.start()
     assert {engine.final(task_id).status for task_id in ids} == {TaskStatus.COMPLETED}
-    assert max(sizes) >= 100
+    # SQS hands out ten at a time, and never more than can start soon.
+    assert max(sizes) >= (10 if engine.runtime.queue.durable else 100)
     assert max(sizes) <= 260
 
 

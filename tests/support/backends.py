@@ -1,0 +1,67 @@
+"""The backends a behaviour test runs on: everything local, or SQS, S3 and PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from taskflow.adapters.clock.system import SystemClock
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.migrate import migrate
+from taskflow.adapters.queue.sqs.names import QueueNames
+from taskflow.adapters.queue.sqs.provision import provision
+from tests.support import aws
+from tests.support.postgres import Postgres
+
+BACKENDS = ("local", "aws")
+POLL_SECONDS = 1  # so that the receivers of a queue that was closed end soon after it
+
+
+def migrated(server: Postgres) -> str:
+    """Name of a template database with TaskFlow's tables."""
+
+    def prepare(url: str) -> None:
+        database = Database(url, clock=SystemClock())
+        try:
+            migrate(database)
+        finally:
+            database.close()
+
+    return server.template(prepare, name="migrated")
+
+
+class Emulated:
+    """SQS and S3 of one test session, on the emulator at ``url``: clients and the bucket are made once."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._sqs = aws.client("sqs", url)
+        self._bucket = aws.unique("behaviour")
+        s3 = aws.client("s3", url)
+        s3.create_bucket(Bucket=self._bucket)
+        s3.close()
+
+    def close(self) -> None:
+        self._sqs.close()
+
+    def settings(self, server: Postgres, make_url: Callable[..., str]) -> dict[str, Any]:
+        """Settings of a new database, new queues and a part of the bucket that nobody else uses."""
+        prefix = aws.unique("behaviour")
+        provision(self._sqs, QueueNames(prefix), visibility_timeout_seconds=60.0)
+        return {
+            "backend": "aws",
+            "database_url": make_url(template=migrated(server)),
+            "queue_prefix": prefix,
+            "queue_poll_seconds": POLL_SECONDS,
+            "s3_bucket": self._bucket,
+            "s3_prefix": f"{prefix}/",
+        }
+
+
+def environment(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The same for another process: this one's environment with `TASKFLOW_…` variables."""
+    return {
+        **os.environ,
+        **{f"TASKFLOW_{name.upper()}": str(value) for name, value in settings.items()},
+    }
