@@ -219,6 +219,10 @@ class OutboxStore(Protocol):
         """
         ...
 
+    def release(self, entry_ids: Sequence[str]) -> None:
+        """End the lease of entries that could not be sent: anybody may try again."""
+        ...
+
     def delete(self, entry_ids: Sequence[str]) -> None: ...
 
     def add(self, messages: Sequence[Message]) -> None:

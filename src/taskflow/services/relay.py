@@ -12,6 +12,7 @@ log = logs.get_logger(__name__)
 
 _BATCH = 500
 _LEASE_SECONDS = 30.0
+_FEW = 50  # refused messages of one batch
 _POLL_SECONDS = 1.0  # how soon a row that another process wrote is noticed
 _MOST_LOOKED_AT = 10_000
 
@@ -53,6 +54,11 @@ class Relay:
                 and (entry.message.tenant_id, entry.message.task_id) not in failed
             ]
             self._outbox.delete(sent)
+            if 0 < len(failures) <= _FEW:
+                # Bad luck, and tried again with the next look. Were it many, a queue would be away, and these would
+                # stand in the way of what can be sent to the others: they wait until their lease has ended.
+                kept = {entry.entry_id for entry in entries if entry.entry_id is not None}
+                self._outbox.release(sorted(kept.difference(sent)))
             total += len(sent)
             log.debug("outbox.relayed", sent=len(sent), refused=len(failed))
             if len(entries) < _BATCH or failures:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from taskflow.adapters.queue.chaos import ChaosQueue, ChaosRates
+from taskflow.adapters.queue.local import LocalTaskQueue
+from taskflow.bootstrap import build
+from taskflow.core.registry import Registry
 from taskflow.core.retry import Retry
 from taskflow.core.task import DEFAULT_TENANT
+from taskflow.settings import load
+from taskflow.testing import FakeClock
 from tests.integration.services.conftest import Engine, Engines, noop
 
 MINUTE, DAY = 60.0, 86_400.0
@@ -92,6 +100,47 @@ def test_what_the_queue_refuses_waits_in_the_outbox_and_is_sent_later(engines: E
     assert other.count("outbox") == 0
     assert other.work() == 2
     assert other.status(submitted) == "completed"
+
+
+class DurableQueue(LocalTaskQueue):
+    """As far as others can see a queue like SQS: nothing is looked for in the store, all goes through the outbox."""
+
+    durable = True
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_is_refused_now_and_then_is_sent_with_one_of_the_next_looks(
+    tmp_path: Path, seed: int
+) -> None:
+    clock, registry = FakeClock(), Registry()
+    queue = ChaosQueue(
+        DurableQueue(clock, visibility_timeout_seconds=3_600),
+        seed=seed,
+        rates=ChaosRates(fail_send=0.5, delay=0, drop_ack=0),
+    )
+    runtime = build(load(home=tmp_path), clock=clock, registry=registry, queue=queue)
+    engine = Engine(runtime, clock, registry, tmp_path)
+    task = engine.handler(noop)
+    for _ in range(40):
+        engine.submit(task)
+    assert engine.work() < 40
+    for _ in range(20):  # seconds: far less than the lease that a row has while it is being sent
+        clock.advance(runtime.relay.run_once())
+        engine.work()
+    assert engine.count("outbox") == 0
+    assert runtime.insights.metrics(DEFAULT_TENANT)["queue"]["completed_count"] == 40
+    runtime.close()
+
+
+def test_a_queue_that_is_away_does_not_keep_the_relay_busy(engine: Engine) -> None:
+    """What is refused in bulk stays reserved for a while: others behind it get their turn."""
+    task = engine.handler(noop)
+    engine.runtime.queue.close()
+    for _ in range(60):
+        engine.submit(task)
+    assert engine.runtime.relay.drain() == 0
+    leased = engine.runtime.stores.outbox.lease(lookahead_seconds=0, lease_seconds=30, limit=100)
+    assert leased == []
 
 
 def test_nothing_is_written_when_the_relay_or_the_recovery_have_nothing_to_do(

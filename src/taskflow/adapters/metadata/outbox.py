@@ -100,6 +100,12 @@ class SqlOutbox:
             for entry_id, tenant_id, task_id, task, priority, due_at in rows
         ]
 
+    def release(self, entry_ids: Sequence[str]) -> None:
+        if entry_ids:
+            with self._database.write(durable=False) as tx:
+                batch = batch_text([[entry_id] for entry_id in entry_ids])
+                tx.run(self._lease, batch=batch, until=0)
+
     def delete(self, entry_ids: Sequence[str]) -> None:
         if entry_ids:
             with self._database.write() as tx:
