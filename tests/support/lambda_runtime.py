@@ -122,11 +122,9 @@ class LambdaFunction:
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Log lines of this event."""
-        found = []
-        for line in self.output().splitlines():
-            if line.startswith("{") and f'"event":"{event}"' in line:
-                found.append(json.loads(line))
-        return found
+        wanted = f'"event":"{event}"'
+        lines = self.output().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and wanted in line]
 
     def _start(self) -> None:
         environment = {

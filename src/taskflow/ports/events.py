@@ -11,7 +11,7 @@ from taskflow.ports.queue import TaskQueue
 class EventQueue(TaskQueue, Protocol):
     """Between `begin` and `end` it hands out the messages of one event, and nothing else; `enqueue` sends at any time.
 
-    Who brought the event deletes what `end` does not return. Contract: tests/contract/queue/test_event_queue.py.
+    Who brought the event deletes what `end` does not return. Contract: tests/integration/lambdas/test_event_queue.py.
     """
 
     def begin(self, records: Sequence[Mapping[str, Any]]) -> None:

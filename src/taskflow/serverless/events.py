@@ -9,6 +9,8 @@ from taskflow.logs import get_logger
 
 log = get_logger(__name__)
 
+_NEEDED = ("messageId", "receiptHandle", "eventSourceARN", "body")
+
 
 def records_of(event: Any) -> list[Mapping[str, Any]]:
     """The messages of an event; of what is none of SQS's, none."""
@@ -16,7 +18,13 @@ def records_of(event: Any) -> list[Mapping[str, Any]]:
     if not isinstance(records, list):
         log.error("lambda.not_an_sqs_event")
         return []
-    found = [r for r in records if isinstance(r, Mapping) and r.get("eventSource") == "aws:sqs"]
+    found = [
+        record
+        for record in records
+        if isinstance(record, Mapping)
+        and record.get("eventSource") == "aws:sqs"
+        and all(isinstance(record.get(name), str) for name in _NEEDED)
+    ]
     if len(found) < len(records):
         log.error("lambda.not_an_sqs_event", records=len(records) - len(found))
     return found

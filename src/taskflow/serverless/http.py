@@ -79,36 +79,40 @@ class ApiFunction:
 
 
 class _Invocation:
-    """What a request in Lambda needs beside the application: an end of waiting before the function's end, the path as
-    it is logged, and the stage in front of paths that are sent back."""
+    """What a request in Lambda needs beside the application: an end of waiting before the function's end, and API
+    Gateway's stage in front of the paths that are logged and sent back."""
 
     def __init__(
         self, app: ASGIApp, draining: asyncio.Event, *, base_path: str, margin_seconds: float
     ) -> None:
         self._app = app
         self._draining = draining  # answers requests that are held
-        self._base_path = base_path.encode()
+        self._base_path = base_path
         self._margin_seconds = margin_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_on(message: Message) -> None:
             if self._base_path and message["type"] == "http.response.start":
-                message["headers"] = [
-                    (name, self._base_path + value if _is_path(name, value) else value)
-                    for name, value in message["headers"]
-                ]
+                message["headers"] = [self._header(*header) for header in message["headers"]]
             await send(message)
 
         left = remaining_seconds(scope["aws.context"])
         timer = asyncio.get_running_loop().call_later(
             max(left - self._margin_seconds, left * _HOLD), self._draining.set
         )
+        scope["root_path"] = self._base_path
+        scope["path"] = self._base_path + scope["path"]  # ASGI's way; Mangum has taken it off
         scope["raw_path"] = quote(scope["path"]).encode()
         try:
             await self._app(scope, receive, send_on)
         finally:
             timer.cancel()
             self._draining.clear()
+
+    def _header(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
+        stage = self._base_path.encode()
+        is_path = name.lower() == b"location" and value.startswith(b"/")
+        return (name, stage + value if is_path and not value.startswith(stage + b"/") else value)
 
 
 class _Refusal:
@@ -119,7 +123,3 @@ class _Refusal:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await problem_response(scope, self._error)(scope, receive, send)
-
-
-def _is_path(name: bytes, value: bytes) -> bool:
-    return name.lower() == b"location" and value.startswith(b"/")

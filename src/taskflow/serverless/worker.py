@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from taskflow.core.errors import TaskFlowError
+from taskflow.core.errors import ConfigurationError, TaskFlowError
 from taskflow.logs import bound_contextvars, get_logger
 from taskflow.serverless.container import Container, Context, remaining_seconds
 from taskflow.serverless.events import answer, ids_of, records_of
@@ -51,6 +51,11 @@ class WorkerFunction:
         self._longest_seconds = max(self._longest_seconds, seconds - _START_SECONDS)
         queue.begin(records)
         try:
+            if seconds <= 0:
+                raise ConfigurationError(
+                    f"the function has {remaining_seconds(context):.1f} s, of which "
+                    f"TASKFLOW_LAMBDA_MARGIN_SECONDS keeps {container.settings.lambda_margin_seconds:g}"
+                )
             runtime = container.runtime()
         except TaskFlowError as exc:
             log.error("lambda.not_ready", code=exc.code, error=exc.detail, messages=len(records))

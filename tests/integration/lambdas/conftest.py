@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 import sqlalchemy as sa
 
@@ -33,6 +36,8 @@ class Cloud:
     environment: dict[str, str]
     directory: Path
     opened: ExitStack
+    server: str
+    hidden_before: int = 0
 
     def function(
         self, name: str, *, timeout_seconds: float = 60.0, **settings: Any
@@ -65,6 +70,53 @@ class Cloud:
         events = self.runtime.tasks.history(DEFAULT_TENANT, task_id)
         return [event.type.removeprefix("task.") for event in events]
 
+    def waiting(self, priority: str = "normal") -> tuple[int, int]:
+        """Messages of the queue: visible, and hidden by this test."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(
+            QueueUrl=self.source(priority).url, AttributeNames=names
+        )["Attributes"]
+        return int(found[names[0]]), int(found[names[1]]) - self.hidden_before
+
+    @contextmanager
+    def store_away(self) -> Iterator[None]:
+        """PostgreSQL refuses every connection to this database, and has ended those there were."""
+        self._let_in(False)
+        self.end_connections()
+        try:
+            yield
+        finally:
+            self._let_in(True)
+
+    def end_connections(self) -> None:
+        self._elsewhere(
+            f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{self._name}'"
+        )
+
+    def connections(self, like: str) -> int:
+        [[count]] = self._elsewhere(
+            "SELECT count(*) FROM pg_stat_activity "
+            f"WHERE datname = '{self._name}' AND application_name LIKE '{like}'"
+        )
+        return int(count)
+
+    @property
+    def _name(self) -> str:
+        return str(self.runtime.database.url.database)
+
+    def _let_in(self, allowed: bool) -> None:
+        self._elsewhere(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS {allowed}')
+
+    def _elsewhere(self, statement: str) -> list[Any]:
+        connection = psycopg2.connect(self.server)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
     def count(self, table: str) -> int:
         with self.runtime.database.read() as connection:
             return connection.scalar(sa.text(f"SELECT count(*) FROM {table}")) or 0
@@ -95,6 +147,8 @@ def make_cloud(
                 "TASKFLOW_TASKS": "tests.integration.lambdas.handlers",
                 "TASKFLOW_LAMBDA_MARGIN_SECONDS": "2",
                 "TASKFLOW_DEFAULT_TIMEOUT": "20",
+                "TASKFLOW_LEASE_SECONDS": "3",
+                "TASKFLOW_RETRY_BASE_SECONDS": "0",
                 **{f"TASKFLOW_{key.upper()}": str(value) for key, value in settings.items()},
             }
             patched = stack.enter_context(pytest.MonkeyPatch.context())
@@ -116,7 +170,9 @@ def make_cloud(
             runtime = build(loaded, registry=registry, with_worker=False)
             stack.callback(runtime.close)
             opened = stack.enter_context(ExitStack())
-            return Cloud(runtime, sqs, environment, directory, opened)
+            return Cloud(
+                runtime, sqs, environment, directory, opened, postgres_server.of("postgres")
+            )
 
         yield make
 
@@ -126,6 +182,26 @@ def cloud(make_cloud: Callable[..., Cloud]) -> Cloud:
     return make_cloud()
 
 
+@pytest.fixture(autouse=True)
+def empty_queues(request: pytest.FixtureRequest) -> None:
+    """One test's messages are nothing to the next."""
+    if "cloud" in request.fixturenames:
+        cloud: Cloud = request.getfixturevalue("cloud")
+        cloud.hidden_before = 0
+        for priority in ("critical", "normal"):
+            source = cloud.source(priority)
+            source.settle(source.receive(1_000, wait_seconds=0), {"batchItemFailures": []})
+        cloud.hidden_before = cloud.waiting()[1]
+
+
 @pytest.fixture(scope="module")
 def worker(cloud: Cloud) -> LambdaFunction:
     return cloud.function("worker")
+
+
+def eventually(true: Callable[[], Any], *, seconds: float = 60.0) -> None:
+    """Returns as soon as it holds. Raises AssertionError when it never does."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        select.select([], [], [], 0.02)

@@ -63,3 +63,16 @@ def lambda_mark(directory: str, name: str) -> str:
     while (Path(directory) / "hold").exists():
         time.sleep(0.01)
     return name
+
+
+@task(max_retries=0, timeout=1)
+def lambda_stuck() -> None:
+    """In C code, where no exception reaches it."""
+    time.sleep(30)
+
+
+@task(max_retries=0, breaker="lambda")
+def lambda_behind_a_breaker(works: bool) -> bool:
+    if not works:
+        raise ConnectionError("away")
+    return works
