@@ -378,3 +378,28 @@ class TestSelectors:
         for item in rest:
             assert waiting[item[1:]].popleft() == item.name
         assert not any(waiting.values())
+
+
+class TestRemoving:
+    def test_what_is_removed_is_handed_out_to_nobody_and_the_others_keep_their_places(self) -> None:
+        order = ordering()
+        for n in range(6):
+            order.add(Item(f"a{n}"))
+            order.add(Item(f"b{n}", tenant_id="b", task="report"))
+        # Some of them have been moved aside for a task that a caller excluded.
+        assert names(order, 2, Selector(excluded=frozenset({"echo"}))) == ["b0", "b1"]
+        gone = {"a0", "a3", "b2", "b5"}
+        order.remove(lambda item: item.name in gone)
+        assert len(order) == 6
+        assert names(order) == ["a1", "a2", "b3", "a4", "b4", "a5"]
+
+    def test_an_excluded_task_of_which_nothing_is_left_is_in_nobodys_way(self) -> None:
+        order = ordering()
+        order.add(Item("a0"))
+        selector = Selector(excluded=frozenset({"echo"}))
+        assert names(order, 1, selector) == []
+        order.remove(lambda item: True)
+        assert len(order) == 0
+        assert names(order) == []
+        order.add(Item("a1"))
+        assert names(order) == ["a1"]
