@@ -79,14 +79,32 @@ def emulated_aws(ministack_url: str) -> Iterator[backends.Emulated]:
     emulated.close()
 
 
-@pytest.fixture(params=backends.BACKENDS)
+@pytest.fixture(params=["local", "aws"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Settings beside the home: every test that asks for it runs on local backends, and on SQS, S3 and PostgreSQL."""
     if request.param == "local":
         return {}
     emulated: backends.Emulated = request.getfixturevalue("emulated_aws")
+    return _settings(request, monkeypatch, emulated, emulated.everything)
+
+
+@pytest.fixture(params=["local", "aws"])
+def stores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The same for tests that take tasks from the local queue step by step: S3 and PostgreSQL."""
+    if request.param == "local":
+        return {}
+    emulated: backends.Emulated = request.getfixturevalue("emulated_aws")
+    return _settings(request, monkeypatch, emulated, emulated.stores)
+
+
+def _settings(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    emulated: backends.Emulated,
+    make: Callable[..., dict[str, Any]],
+) -> dict[str, Any]:
     for name, value in aws.environment(emulated.url).items():
         monkeypatch.setenv(name, value)
-    return emulated.settings(
+    return make(
         request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_url_factory")
     )

@@ -14,7 +14,6 @@ from taskflow.adapters.queue.sqs.provision import provision
 from tests.support import aws
 from tests.support.postgres import Postgres
 
-BACKENDS = ("local", "aws")
 POLL_SECONDS = 1  # so that the receivers of a queue that was closed end soon after it
 
 
@@ -45,17 +44,24 @@ class Emulated:
     def close(self) -> None:
         self._sqs.close()
 
-    def settings(self, server: Postgres, make_url: Callable[..., str]) -> dict[str, Any]:
-        """Settings of a new database, new queues and a part of the bucket that nobody else uses."""
+    def stores(self, server: Postgres, make_url: Callable[..., str]) -> dict[str, Any]:
+        """Settings of a new database and of a part of the bucket that nobody else uses."""
+        return {
+            "database_url": make_url(template=migrated(server)),
+            "payload_backend": "s3",
+            "s3_bucket": self._bucket,
+            "s3_prefix": f"{aws.unique('behaviour')}/",
+        }
+
+    def everything(self, server: Postgres, make_url: Callable[..., str]) -> dict[str, Any]:
+        """The same with new queues."""
         prefix = aws.unique("behaviour")
         provision(self._sqs, QueueNames(prefix), visibility_timeout_seconds=60.0)
         return {
+            **self.stores(server, make_url),
             "backend": "aws",
-            "database_url": make_url(template=migrated(server)),
             "queue_prefix": prefix,
             "queue_poll_seconds": POLL_SECONDS,
-            "s3_bucket": self._bucket,
-            "s3_prefix": f"{prefix}/",
         }
 
 

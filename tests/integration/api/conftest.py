@@ -39,12 +39,12 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def make_runtime(home: Path, registry: Registry) -> Iterator[MakeRuntime]:
+def make_runtime(home: Path, registry: Registry, stores: dict[str, Any]) -> Iterator[MakeRuntime]:
     """``make_runtime(max_queue_size=2, …)``: settings by name. Closed after the test."""
     made: list[Runtime] = []
 
     def make(**settings: Any) -> Runtime:
-        values = {"home": home, "retry_base_seconds": 0.0, **settings}
+        values = {"home": home, "retry_base_seconds": 0.0, **stores, **settings}
         made.append(build(load(**values), registry=registry, with_worker=True))
         return made[-1]
 
