@@ -208,6 +208,7 @@ class TaskFlow(RuntimeCalls):
             runtime.liveness,
             runtime.clock,
             recover=runtime.recovery.run_once,
+            registered=lambda: [handler.name for handler in runtime.registry.handlers()],
             surroundings=checks_of(self.settings.home),
         )
 

@@ -105,13 +105,29 @@ def _examine(settings: Settings, *, fix: bool) -> Iterator[Finding]:
     from taskflow.services.home_checks import checks_of
 
     try:
-        with opened_store(settings) as app:
+        # With its tasks, to know whose handlers are missing; without, if they cannot be imported.
+        wrong = _wrong_tasks(settings)
+        if wrong is not None:
+            yield Finding("tasks", Health.PROBLEM, wrong, 1)
+        with opened_store(settings, tasks=wrong is None) as app:
             yield from app.doctor.examine(fix=fix)
     except TaskFlowError as exc:
         # What is wrong with the directory is often why the store cannot be opened.
         for check in checks_of(settings.home):
             yield check(fix)
         yield Finding("store", Health.PROBLEM, exc.detail, 1)
+
+
+def _wrong_tasks(settings: Settings) -> str | None:
+    """Why the modules of TASKFLOW_TASKS cannot be imported, if they cannot."""
+    from taskflow.app import import_tasks
+    from taskflow.core.errors import ConfigurationError
+
+    try:
+        import_tasks(settings)
+    except ConfigurationError as exc:
+        return exc.detail
+    return None
 
 
 def _show(finding: Finding) -> None:

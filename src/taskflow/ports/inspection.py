@@ -29,6 +29,10 @@ class InspectionStore(Protocol):
 
     def task_count(self) -> int: ...
 
+    def unfinished_by_task(self) -> dict[str, int]:
+        """How many tasks that are not final there are of each handler's name."""
+        ...
+
     def newest_event_at(self) -> int | None:
         """Moment of the latest entry in any history; None: there is none."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -37,6 +38,10 @@ class PayloadStore(Protocol):
     ) -> str | None:
         """An address from which anybody who has it can read the object for ``seconds``, as ``content_type``, and as a
         download called ``filename``. None: this store has none to give. Whether the object exists is not looked at."""
+        ...
+
+    def unfinished(self, *, remove: bool = False) -> builtins.list[str]:
+        """What writers that died long ago left half written, in words of this store; removed, if asked to."""
         ...
 
     def close(self) -> None:

@@ -1,10 +1,9 @@
-"""The doctor's look at the home directory: space, permissions, what interrupted writes left behind."""
+"""The doctor's look at the home directory: space and permissions."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from taskflow.services.doctor import Finding, Health
 
 _LITTLE_BYTES = 2**30
 _TOO_LITTLE_BYTES = 100 * 2**20
-_STALE_SECONDS = 3_600.0
 _EXAMPLES = 5
 
 
@@ -23,7 +21,6 @@ def checks_of(home: Path) -> list[Callable[[bool], Finding]]:
     return [
         lambda fix: _permissions(home),
         lambda fix: _space(home),
-        lambda fix: _temporary_files(home, fix=fix),
     ]
 
 
@@ -55,27 +52,3 @@ def _space(home: Path) -> Finding:
         return Finding("disk", Health.OK, message)
     health = Health.PROBLEM if free < _TOO_LITTLE_BYTES else Health.WARNING
     return Finding("disk", health, message, 1, "make room, or lower TASKFLOW_RETENTION_DAYS")
-
-
-def _temporary_files(home: Path, *, fix: bool) -> Finding:
-    """Names that start with a dot are never payloads: files being written, or whose writer died."""
-    before = time.time() - _STALE_SECONDS  # file times are the machine's, not the store's
-    stale = [path for path in home.glob("payloads/**/.*") if _is_older(path, before)]
-    if not stale:
-        return Finding("temporary files", Health.OK, "no unfinished file was left behind")
-    message = f"{len(stale)} unfinished files were left behind by processes that died"
-    if not fix:
-        examples = tuple(str(path) for path in stale[:_EXAMPLES])
-        return Finding(
-            "temporary files", Health.WARNING, message, len(stale), "--fix deletes them", examples
-        )
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return Finding("temporary files", Health.REPAIRED, f"{message}; deleted", len(stale))
-
-
-def _is_older(path: Path, moment: float) -> bool:
-    try:
-        return path.is_file() and path.stat().st_mtime < moment
-    except FileNotFoundError:
-        return False  # finished meanwhile

@@ -131,6 +131,7 @@ class _Crew:
     def __init__(self, worker: Worker) -> None:
         execution, options, clock = worker._execution, worker._options, worker._clock
         self._options = options
+        self._registry = worker._registry
         self._status = "running"
         self._admission = Admission(
             worker._registry,
@@ -209,6 +210,12 @@ class _Crew:
     def _news(self) -> None:
         self._claimer.news()
 
+    def _tasks(self) -> list[str]:
+        """Names that it takes: for those who wonder why a task is not run."""
+        chosen = self._options.tasks
+        names = (handler.name for handler in self._registry.handlers())
+        return [name for name in names if chosen is None or name in chosen]
+
     def snapshot(self) -> dict[str, Any]:
         pool = self.pool
         total, busy = len(pool.slots), pool.busy
@@ -222,4 +229,5 @@ class _Crew:
             "breakers": self._admission.breakers(),
             "resources": self._admission.resources(),
             "not_served": sorted(self._admission.never_served()),
+            "tasks": self._tasks(),
         }

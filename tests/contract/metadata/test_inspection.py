@@ -177,3 +177,15 @@ def test_payload_keys_and_their_tasks_are_known(
 
 def _outbox(harness: MetadataHarness) -> list[Any]:
     return harness.outbox.lease(lookahead_seconds=0, lease_seconds=30, limit=10)
+
+
+def test_tasks_that_are_not_final_are_counted_by_handler(
+    harness: MetadataHarness, inspection: InspectionStore
+) -> None:
+    assert inspection.unfinished_by_task() == {}
+    done = harness.accepted(task="report")
+    harness.accepted(task="report")
+    harness.accepted(task="email", tenant_id="acme")
+    harness.claim(harness.accepted(task="email"))
+    finish(harness, done.task_id, TaskStatus.COMPLETED)
+    assert inspection.unfinished_by_task() == {"report": 1, "email": 2}

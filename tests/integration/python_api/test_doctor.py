@@ -67,7 +67,7 @@ def test_a_healthy_store_passes_every_check(idle: TaskFlow) -> None:
     assert {finding.health for finding in findings.values()} == {Health.OK}
     assert findings.keys() >= {
         "permissions", "disk", "temporary files", "schema", "integrity", "clock", "leases", "queue",
-        "dependencies", "payloads", "orphans",
+        "dependencies", "handlers", "payloads", "orphans",
     }  # fmt: skip
     assert "all 1 stored payloads" in findings["payloads"].message
 
@@ -136,6 +136,27 @@ def test_tasks_that_idle_workers_forgot_are_announced_again(
     assert troubles(idle) == []
     entries = idle.runtime.stores.outbox.lease(lookahead_seconds=0, lease_seconds=1, limit=10)
     assert [entry.message.task_id for entry in entries] == [handle.id]
+
+
+def test_tasks_whose_handler_nobody_has_are_named(home: Path, registry: Registry) -> None:
+    with TaskFlow(home=home, handlers=registry, num_workers=0) as app:
+        for _ in range(2):
+            app.submit("anything", 1)
+        app.submit("add", 1).cancel()
+    with TaskFlow(home=home, handlers=Registry(), num_workers=0) as app:
+        finding = examine(app)["handlers"]
+        assert (finding.health, finding.count) == (Health.WARNING, 2)
+        assert finding.examples == ("anything (2)",)
+
+        app.runtime.stores.workers.report(
+            WorkerRecord("w", "host", 1, 0, 0, "running", {"tasks": ["anything"]})
+        )
+        assert examine(app)["handlers"].health is Health.OK
+
+
+def test_a_worker_says_which_tasks_it_takes(app: TaskFlow, registry: Registry) -> None:
+    [worker] = app.workers()
+    assert worker.details["tasks"] == [handler.name for handler in app.handlers()]
 
 
 def test_a_task_blocked_by_nothing_goes_on(idle: TaskFlow) -> None:
@@ -246,7 +267,7 @@ def test_files_that_writers_left_behind_go(home: Path, registry: Registry) -> No
     with TaskFlow(home=home, handlers=registry, num_workers=0, inline_payload_bytes=10) as app:
         app.submit("anything", LARGE)
         [payload] = _payload_files(app)
-        old, young = payload.parent / ".old.tmp", payload.parent / ".young.tmp"
+        old, young = payload.parent / ".tmp-old", payload.parent / ".tmp-young"
         for file in (old, young):
             file.write_bytes(b"half")
         os.utime(old, (0, 0))

@@ -231,13 +231,15 @@ class TestTemporaries:
         os.utime(young, (now - 3_500, now - 3_500))
         os.utime(shard / ID, (now - 9_999, now - 9_999))
         assert list(store.list()) == [KEY]
-        assert store.remove_stale_temporaries() == 1
+        assert store.unfinished() == [str(old)]
+        assert old.exists()
+        assert store.unfinished(remove=True) == [str(old)]
         assert files(root) == [".tmp-fedcba9876543210", f"default/input/11/{ID}"]
 
     def test_in_a_store_that_is_not_there_is_nothing_to_remove(
         self, store: FilePayloads, root: Path
     ) -> None:
-        assert store.remove_stale_temporaries() == 0
+        assert store.unfinished(remove=True) == []
         assert not root.exists()
 
 

@@ -67,6 +67,14 @@ class SqlInspection:
     def task_count(self) -> int:
         return int(self._scalar(sa.select(sa.func.count()).select_from(schema.tasks)) or 0)
 
+    def unfinished_by_task(self) -> dict[str, int]:
+        t = schema.tasks
+        counts = (
+            sa.select(t.c.task, sa.func.count()).where(t.c.finished_at.is_(None)).group_by(t.c.task)
+        )
+        with self._database.read() as connection:
+            return dict(connection.execute(counts).tuples().all())
+
     def newest_event_at(self) -> int | None:
         e = schema.events
         newest = sa.select(e.c.at).order_by(e.c.id.desc()).limit(_NEWEST_EVENTS).subquery()

@@ -23,6 +23,7 @@ _TEMPORARY = ".tmp-"  # no key has a name that starts with a dot
 _STALE_SECONDS = 3_600.0  # far beyond what writing one payload can take
 _HEADER = re.compile(rb"taskflow-payload 1 sha256=([0-9a-f]{64}) bytes=(\d{1,15})\n")
 _HEADER_BYTES = 128  # more than the longest header
+_List = list  # inside a class with a method `list` the name no longer means the type
 
 
 class FilePayloads:
@@ -30,7 +31,7 @@ class FilePayloads:
 
     A write goes to a temporary file beside its target, is flushed to the disk, and then renamed over it, so a reader
     sees the old object or the new one. A process that dies while it writes leaves at most a temporary file, which
-    `remove_stale_temporaries` clears away.
+    `unfinished` finds.
     """
 
     def __init__(self, root: Path) -> None:
@@ -87,23 +88,24 @@ class FilePayloads:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def remove_stale_temporaries(self) -> int:
-        """Delete what writers left behind that died more than an hour ago, by the file system's own clock."""
-        removed = 0
+    def unfinished(self, *, remove: bool = False) -> _List[str]:
+        """Temporary files of writers that died more than an hour ago, by the file system's own clock."""
+        stale: list[str] = []
         with writing(self._root):
             if not self._root.is_dir():
-                return 0
+                return stale
             probe = self._write_temporary(self._root, b"")
             stale_before = probe.stat().st_mtime - _STALE_SECONDS
             probe.unlink()
             for path in self._root.rglob(f"{_TEMPORARY}*"):
                 try:
                     if path.stat().st_mtime < stale_before:
-                        path.unlink()
-                        removed += 1
+                        if remove:
+                            path.unlink()
+                        stale.append(str(path))
                 except FileNotFoundError:
                     continue  # somebody else cleared it away
-        return removed
+        return stale
 
     def _path(self, key: str) -> Path:
         *directories, name = names_of(key)

@@ -119,6 +119,10 @@ class S3Payloads:
             )
         return url
 
+    def unfinished(self, *, remove: bool = False) -> _List[str]:
+        """Nothing: what S3 has not received completely it does not keep."""
+        return []
+
     def close(self) -> None:
         """Waits for what is under way, then closes the connections."""
         self._threads.shutdown()
