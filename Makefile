@@ -1,6 +1,6 @@
 # TaskFlow from a fresh clone: `make run`, `make test`. Needs Python 3.11 or newer; everything else goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench lock clean
+.PHONY: help run cluster test check format bench lock clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -14,6 +14,7 @@ ARGS ?=
 # The stamps carry what the environment was made from: nothing changed, nothing to do.
 INPUTS := $(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | tr -d ' ')
 RUN_STAMP := $(VENV)/.installed-run-$(INPUTS)
+CLUSTER_STAMP := $(VENV)/.installed-cluster-$(INPUTS)
 DEV_STAMP := $(VENV)/.installed-dev-$(INPUTS)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 CHECKED := src $(wildcard examples benchmarks lambdas cdk deploy.py)
@@ -23,6 +24,9 @@ help: ## Show this list
 
 run: $(RUN_STAMP) ## Run TaskFlow with the sample tasks on http://127.0.0.1:8000
 	@PYTHONPATH=. TASKFLOW_TASKS="$${TASKFLOW_TASKS-examples.sample_tasks}" exec $(BIN)/taskflow dev $(ARGS)
+
+cluster: $(CLUSTER_STAMP) ## Run it as on AWS: 3 API instances, 2 workers, PostgreSQL, SQS and S3 emulated
+	@PYTHONPATH=. TASKFLOW_TASKS="$${TASKFLOW_TASKS-examples.sample_tasks}" exec $(BIN)/taskflow cluster $(ARGS)
 
 test: $(DEV_STAMP) ## Run every test in parallel (ARGS="-k name" for some)
 	@exec $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
@@ -66,6 +70,11 @@ $(RUN_STAMP): | $(BIN)/python
 	@$(PIP) install -c requirements.lock hatchling editables
 	@$(PIP) install -c requirements.lock --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-run-* && touch $@
+
+$(CLUSTER_STAMP): $(RUN_STAMP)
+	@echo 'Installing what the cluster needs into $(VENV)'
+	@$(PIP) install -c requirements.lock --no-build-isolation -e '.[cluster]'
+	@rm -f $(VENV)/.installed-cluster-* && touch $@
 
 $(DEV_STAMP): | $(BIN)/python
 	@echo 'Installing TaskFlow and its development tools into $(VENV)'

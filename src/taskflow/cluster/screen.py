@@ -15,7 +15,18 @@ _COLOURS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)  # ANSI: cyan, green, magent
 _LEVEL_COLOURS = {"warning": 33, "error": 31, "critical": 31}
 _DIM = 2
 _BOLD = 1
-_UNSAID = ("logger", "service", "version", "ts", "level", "event", "exception")
+# People need not see these; TASKFLOW_LOG_FORMAT=json has them all.
+_UNSAID = (
+    "logger",
+    "service",
+    "version",
+    "ts",
+    "level",
+    "event",
+    "exception",
+    "request_id",
+    "route",
+)
 _EVENT_WIDTH = 20
 
 

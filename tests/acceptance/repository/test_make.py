@@ -80,7 +80,7 @@ def test_a_changed_lock_file_means_installing_again(clone: Path) -> None:
 
 def test_make_without_a_target_lists_what_there_is(clone: Path) -> None:
     listed = [line.split()[1] for line in make(clone).stdout.splitlines()]
-    assert {"run", "test", "check", "bench", "lock", "clean", "help"} <= set(listed)
+    assert {"run", "cluster", "test", "check", "bench", "lock", "clean", "help"} <= set(listed)
 
 
 def test_a_machine_without_a_usable_python_is_told_what_to_install(clone: Path) -> None:
