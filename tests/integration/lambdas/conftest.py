@@ -132,13 +132,13 @@ def make_cloud(
 ) -> Iterator[Callable[..., Cloud]]:
     with ExitStack() as stack:
 
-        def make(**settings: Any) -> Cloud:
+        def make(*, endpoint: str = moto_url, **settings: Any) -> Cloud:
             url = postgres_server.create()
             stack.callback(postgres_server.drop, url)
             prefix, bucket = aws.unique("lambda"), aws.unique("lambda")
             directory = tmp_path_factory.mktemp("lambda")
             environment = {
-                **aws.environment(moto_url),
+                **aws.environment(endpoint),
                 "TASKFLOW_BACKEND": "aws",
                 "TASKFLOW_DATABASE_URL": url,
                 "TASKFLOW_QUEUE_PREFIX": prefix,
@@ -156,7 +156,7 @@ def make_cloud(
                 patched.setenv(name, value)
             import tests.integration.lambdas.handlers  # noqa: F401 - registers them here, too
 
-            s3, sqs = aws.client("s3", moto_url), aws.client("sqs", moto_url)
+            s3, sqs = aws.client("s3", endpoint), aws.client("sqs", endpoint)
             stack.callback(s3.close)
             stack.callback(sqs.close)
             s3.create_bucket(Bucket=bucket)
