@@ -73,7 +73,7 @@ class SqlInspection:
             sa.select(t.c.task, sa.func.count()).where(t.c.finished_at.is_(None)).group_by(t.c.task)
         )
         with self._database.read() as connection:
-            return dict(connection.execute(counts).tuples().all())
+            return {str(task): int(count) for task, count in connection.execute(counts)}
 
     def newest_event_at(self) -> int | None:
         e = schema.events
