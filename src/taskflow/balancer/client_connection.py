@@ -39,7 +39,7 @@ class ClientConnection(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_closes",
-        "_closing_since",
+        "_closing_since", "_has_ended",
         "_exchange",
         "_head_since",
         "_in_tunnel",
@@ -70,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
         self._memo_minor = b""
         self._memo_fields: RequestFields
         self._closes = False  # after the present answer
+        self._has_ended = False  # the client sends no more
         self._is_closing = False
         self._closing_since = 0.0
         self._in_tunnel = False
@@ -112,13 +113,17 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         exchange = self._exchange
-        if exchange is None or self._peer.scheme == "https":
+        if self._peer.scheme == "https" or (exchange is None and not self._buffer):
             return None
+        if exchange is None:
+            self._has_ended = True
+            asyncio.get_running_loop().call_soon(self._process)
+            return True
         if self._in_tunnel:
             return exchange.tunnel is not None and exchange.tunnel.eof_from_client()
         if self._body_left:
             return None
-        self._closes = True  # it has said all it wants to say, and waits for the answer
+        self._has_ended = True  # it has said all it wants to say, and waits for the answers
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -154,9 +159,11 @@ class ClientConnection(asyncio.Protocol):
         ):
             try:
                 if not self._read_request():
-                    return
+                    break
             except RefusedError as error:
                 self._refuse(error)
+        if self._has_ended and self._exchange is None and not self._is_blocked:
+            self.close()  # what is left is no whole request
 
     def _read_request(self) -> bool:
         """Whether there was a whole head. Raises RefusedError."""
@@ -167,6 +174,8 @@ class ClientConnection(asyncio.Protocol):
             return self._read_unusual(data, end)
         line = REQUEST_LINE.match(data)
         if line is None:
+            if data[:2] == b"\r\n":
+                return self._read_unusual(data, 0)
             raise refuse_request_line(data)
         method, target, minor = line.groups()
         if len(target) > limits.max_target_bytes:
@@ -327,7 +336,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_line(self, needs_close: bool) -> bytes:
         """What the answer says about this connection."""
-        if needs_close or self._closes or self.shared.is_draining:
+        ends = self._has_ended and not self._buffer
+        if needs_close or self._closes or ends or self.shared.is_draining:
             self._closes = True
             return _CLOSE
         exchange = self._exchange
@@ -356,7 +366,7 @@ class ClientConnection(asyncio.Protocol):
         now = self.touched_at = self.shared.monotonic()
         if self._body_left:
             self._linger(now)
-        elif close or self._closes:
+        elif close or self._closes or (self._has_ended and not self._buffer):
             self.close()
         else:
             if self._is_paused:

@@ -17,7 +17,7 @@ class Tunnel:
     """Both ends of one. WebSocket frames are counted, not read: to know where a frame of ours may go in between."""
 
     __slots__ = (
-        "_client", "_client_frames", "_closing_at", "_connection", "_has_closed_client", "_has_closed_instance",
+        "_client", "_client_frames", "_closing_at", "_connection", "_has_closed_client", "_has_closed_instance", "_one_has_ended",
         "_instance_frames", "_shared", "_touched_at",
     )  # fmt: skip
 
@@ -37,6 +37,7 @@ class Tunnel:
         self._client_frames = FrameCounter() if is_websocket else None
         self._instance_frames = FrameCounter() if is_websocket else None
         self._closing_at: float | None = None  # when it was asked to end
+        self._one_has_ended = False  # one direction
         self._has_closed_client = False
         self._has_closed_instance = False
 
@@ -70,14 +71,18 @@ class Tunnel:
 
     def eof_from_client(self) -> bool:
         """Whether the other direction goes on."""
-        if self._has_closed_instance:
+        if self._has_closed_instance or self._one_has_ended:
             return False
+        self._one_has_ended = True
         self._connection.write_eof()
         return True
 
     def eof_from_instance(self) -> bool:
         if self._has_closed_client:
             return True  # it has its close frame, the client still answers ours
+        if self._one_has_ended:
+            return False
+        self._one_has_ended = True
         return self._client.write_eof()
 
     def drain(self) -> None:

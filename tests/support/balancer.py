@@ -1,0 +1,137 @@
+"""`taskflow balancer` as a process of its own, and raw conversations with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.support.server import ROOT, START_SECONDS, free_port
+
+TOKEN = "an-admin-token"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@dataclass(frozen=True)
+class BalancerProcess:
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def status(self) -> dict[str, object]:
+        answer = httpx.get(f"{self.url}/_balancer/status", headers=AUTHORIZED)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, object] = answer.json()
+        return found
+
+    def states(self) -> dict[str, str]:
+        """State of each instance by its address."""
+        instances = self.status()["instances"]
+        assert isinstance(instances, list)
+        return {one["instance"]: one["state"] for one in instances}
+
+
+@contextmanager
+def balancing(
+    directory: Path,
+    instances: Sequence[str],
+    *,
+    arguments: Sequence[str] = (),
+    **settings: object,
+) -> Iterator[BalancerProcess]:
+    """Runs ``taskflow balancer`` over ``instances``; ``settings``: TASKFLOW_BALANCER_…, in lower case."""
+    port, log = free_port(), directory / f"balancer-{free_port()}.log"
+    environment: Mapping[str, str] = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "TASKFLOW_BALANCER_PORT": str(port),
+        "TASKFLOW_BALANCER_INSTANCES": ",".join(instances),
+        "TASKFLOW_BALANCER_ADMIN_TOKEN": TOKEN,
+        "TASKFLOW_LOG_FORMAT": "json",
+        **{f"TASKFLOW_BALANCER_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("taskflow"), "balancer", *arguments],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _until_listening(process, port, log)
+        yield BalancerProcess(process, port, log)
+        assert "Traceback" not in log.read_text(), log.read_text()[-4_000:]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    for _ in range(START_SECONDS * 50):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    raise AssertionError(f"the balancer did not start:\n{log.read_text()[-4_000:]}")
+
+
+@contextmanager
+def connection(port: int, *, timeout: float = 10) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as raw:
+        yield raw
+
+
+def converse(port: int, data: bytes, *, timeout: float = 10) -> bytes:
+    """Send ``data`` and the end of it; everything that comes back until the other side closes."""
+    with connection(port, timeout=timeout) as raw:
+        try:
+            raw.sendall(data)
+            raw.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it was refused before all of it was sent
+        return read_all(raw)
+
+
+def read_all(raw: socket.socket) -> bytes:
+    received = bytearray()
+    while True:
+        try:
+            data = raw.recv(65_536)
+        except ConnectionResetError:
+            return bytes(received)
+        if not data:
+            return bytes(received)
+        received += data
+
+
+def read_until(raw: socket.socket, end: bytes) -> bytes:
+    received = bytearray()
+    while not received.endswith(end):
+        data = raw.recv(65_536)
+        assert data, f"closed after {bytes(received)!r}"
+        received += data
+    return bytes(received)
