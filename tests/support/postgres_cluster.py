@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,18 @@ class Cluster:
         connection.autocommit = True
         connection.cursor().execute(statement)
         connection.close()
+
+    def serve_tls(self, certificate: Path, key: Path) -> None:
+        data = self.directory / "data"
+        owner = (data / "PG_VERSION").stat()
+        for source, name in ((certificate, "server.crt"), (key, "server.key")):
+            target = Path(shutil.copyfile(source, data / name))
+            os.chown(target, owner.st_uid, owner.st_gid)
+            target.chmod(0o600)
+        self.execute("ALTER SYSTEM SET ssl = on")
+        self.execute("SELECT pg_reload_conf()")
+        self.stop(signal.SIGINT)
+        self.start()
 
     def ask_for_password(self, user: str) -> None:
         """Of ``user``; everybody else is let in without."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata.postgresql import PostgresqlConnections
+from taskflow.adapters.metadata.vendor_errors import first_line
 from taskflow.core.errors import StoreBusyError, StoreUnavailableError
 from taskflow.logs import get_logger
 
@@ -58,4 +59,4 @@ class Replica:
         self._ask_again_at = now + _REST_SECONDS
         if self._silent_since is None:  # else it has been said
             self._silent_since = now
-            log.warning("replica.unavailable", error=str(exc), instead="the primary")
+            log.warning("replica.unavailable", error=first_line(exc), instead="the primary")

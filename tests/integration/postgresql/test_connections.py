@@ -1,0 +1,222 @@
+"""How many connections a process holds, what it says when they are used up, and how long a statement may take."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import psycopg2
+import pytest
+
+from taskflow.app import TaskFlow
+from taskflow.core.errors import StoreUnavailableError
+from taskflow.core.registry import Registry, TaskOptions
+from tests.support.postgres_cluster import Cluster, cluster
+from tests.support.server import ServerProcess, serving
+
+TASKFLOW = Path(sys.executable).with_name("taskflow")
+UNKNOWN = "0199a3c1-5e2f-7a41-9c1d-0f6f6b8f2c11"
+
+
+@contextmanager
+def api(
+    database_url: str, directory: Path, command: str = "api", **settings: object
+) -> Iterator[ServerProcess]:
+    environment = {f"TASKFLOW_{name.upper()}": str(value) for name, value in settings.items()}
+    with serving(
+        directory,
+        command=(TASKFLOW, command),
+        environment={"TASKFLOW_DATABASE_URL": database_url, **environment},
+    ) as server:
+        yield server
+
+
+class Watched:
+    """Looks all the time at who is connected; ``most``: at once, by application_name."""
+
+    def __init__(self, url: str) -> None:
+        self.most: Counter[str] = Counter()
+        self._url = url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Watched:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        with closing(psycopg2.connect(self._url)) as connection:
+            connection.autocommit = True
+            cursor = connection.cursor()
+            while not self._stop.is_set():
+                cursor.execute(
+                    "SELECT application_name, count(*) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid() GROUP BY 1"
+                )
+                for name, count in cursor.fetchall():
+                    self.most[name] = max(self.most[name], count)
+                self._stop.wait(0.002)
+
+
+async def ask(url: str, number: int) -> Counter[int]:
+    """``number`` requests, all at once; how many got which status."""
+    limits = httpx.Limits(max_connections=number)
+    statuses: Counter[int] = Counter()
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+
+        async def one(index: int) -> None:
+            match index % 5:
+                case 0:
+                    answer = await client.get("/api/v1/tasks")
+                case 1:
+                    answer = await client.get(f"/api/v1/tasks/{UNKNOWN}")
+                case 2:
+                    answer = await client.get("/api/v1/metrics")
+                case _:
+                    answer = await client.post("/api/v1/tasks", json={"task": "echo"})
+            statuses[answer.status_code] += 1
+
+        await asyncio.gather(*(one(index) for index in range(number)))
+    return statuses
+
+
+@pytest.mark.parametrize(("command", "name"), [("api", "taskflow-api"), ("dev", "taskflow-worker")])
+def test_never_more_than_the_pool_under_500_concurrent_requests(
+    command: str, name: str, postgres_database: str, tmp_path: Path
+) -> None:
+    with api(postgres_database, tmp_path, command) as server, Watched(postgres_database) as watched:
+        statuses = asyncio.run(ask(server.url, 500))
+    assert statuses == {202: 200, 200: 200, 404: 100}
+    [(named, most)] = watched.most.items()
+    assert named.startswith(name)
+    assert 1 <= most <= 5
+    if command == "dev":
+        assert f"-{server.process.pid}-" in named
+
+
+@contextmanager
+def locked(url: str) -> Iterator[Callable[[], None]]:
+    """The table of tasks, so that everybody has to wait. Yields what waits until somebody does."""
+    with closing(psycopg2.connect(url)) as holder, closing(psycopg2.connect(url)) as observer:
+        holder.cursor().execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+        observer.autocommit = True
+
+        def until_somebody_waits() -> None:
+            cursor = observer.cursor()
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                if cursor.fetchone()[0]:
+                    return
+                time.sleep(0.005)
+            raise AssertionError("nobody waits")
+
+        yield until_somebody_waits
+
+
+def test_a_pool_that_is_used_up_is_503_and_worth_another_try(
+    postgres_database: str, tmp_path: Path
+) -> None:
+    with (
+        api(
+            postgres_database, tmp_path, database_pool_size=1, database_max_overflow=0,
+            database_pool_timeout_seconds=0.1,
+        ) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):  # fmt: skip
+        answers: list[httpx.Response] = []
+        first = threading.Thread(
+            target=lambda: answers.append(httpx.get(f"{server.url}/tasks/{UNKNOWN}", timeout=60))
+        )
+        with locked(postgres_database) as until_somebody_waits:
+            first.start()
+            until_somebody_waits()
+            refused = client.get(f"/tasks/{UNKNOWN}")
+        first.join()
+        assert (refused.status_code, refused.json()["code"]) == (503, "store_busy")
+        assert refused.headers["retry-after"] == "1"
+        assert "TASKFLOW_DATABASE_POOL_SIZE" in refused.json()["detail"]
+        assert [answer.status_code for answer in answers] == [404]
+        assert client.post("/tasks", json={"task": "echo"}).status_code == 202
+
+
+def test_a_statement_that_takes_too_long_is_given_up(
+    postgres_database: str, tmp_path: Path
+) -> None:
+    with (
+        api(postgres_database, tmp_path, database_statement_timeout_seconds=0.3) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        with locked(postgres_database):
+            answers = [
+                client.get(f"/tasks/{UNKNOWN}"),
+                client.get("/api/v1/tasks"),
+                client.post("/tasks", json={"task": "echo"}),
+            ]
+        for answer in answers:
+            assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+            assert "TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS" in answer.json()["detail"]
+        assert client.post("/tasks", json={"task": "echo"}).status_code == 202
+
+
+def test_one_connection_is_enough_for_everything(postgres_database: str, tmp_path: Path) -> None:
+    registry = Registry()
+    registry.add(lambda x=None: x, name="echo_back", declared=TaskOptions())
+    app = TaskFlow(
+        home=tmp_path / "home", database_url=postgres_database, handlers=registry, num_workers=2,
+        database_pool_size=1, database_max_overflow=0,
+    )  # fmt: skip
+    with Watched(postgres_database) as watched, app:
+        assert [h.result(timeout=30) for h in app.submit_many([("echo_back", [7], {})] * 20)] == [
+            7
+        ] * 20
+        assert len(app.list(limit=10).items) == 10
+        assert app.metrics()["queue"]["completed_count"] == 20
+        app.backups.backup(tmp_path / "backup.jsonl")
+        assert list(app.doctor.examine())
+    assert set(watched.most.values()) == {1}
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Cluster]:
+    with cluster() as started:
+        yield started
+
+
+CERTIFICATES = Path(__file__).parents[2] / "support" / "tls"
+
+
+def test_tls_is_as_the_settings_say(own_postgres: Cluster, tmp_path: Path) -> None:
+    plain = own_postgres.url
+    with pytest.raises(StoreUnavailableError, match="SSL"):
+        TaskFlow(home=tmp_path, database_url=plain, database_tls="require").start()
+    # What the URL says itself wins.
+    with TaskFlow(
+        home=tmp_path, database_url=f"{plain}?sslmode=disable", database_tls="require"
+    ) as app:
+        assert app.list().items == []
+    own_postgres.serve_tls(CERTIFICATES / "server.pem", CERTIFICATES / "server.key")
+    strict = {
+        "database_tls": "verify-full",
+        "database_tls_root_cert": str(CERTIFICATES / "server.pem"),
+    }
+    with pytest.raises(StoreUnavailableError, match="does not match host name"):
+        TaskFlow(home=tmp_path, database_url=plain, **strict).start()
+    named = plain.replace("127.0.0.1", "service.example") + "?hostaddr=127.0.0.1"
+    question = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    with (
+        TaskFlow(home=tmp_path, database_url=named, **strict) as app,
+        app.runtime.database.read() as connection,
+    ):
+        assert connection.exec_driver_sql(question).scalar()
