@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.queue.chaos import ChaosHarness
 from tests.contract.queue.harness import QueueHarness
 from tests.contract.queue.local import LocalHarness
 from tests.contract.queue.sqs import SQSHarness
 
-BACKENDS = ("local", "sqs-moto", "sqs-ministack")
+BACKENDS = ("local", "chaos", "sqs-moto", "sqs-ministack")
 LONG_SECONDS = 30.0
 BRIEF_SECONDS = 2.0  # of real time; SQS counts whole seconds
 
@@ -18,6 +19,8 @@ BRIEF_SECONDS = 2.0  # of real time; SQS counts whole seconds
 def make(backend: str, request: pytest.FixtureRequest, *, sqs_seconds: float) -> QueueHarness:
     if backend == "local":
         return LocalHarness(visibility_timeout_seconds=LONG_SECONDS)
+    if backend == "chaos":
+        return ChaosHarness(visibility_timeout_seconds=LONG_SECONDS)
     url = request.getfixturevalue(f"{backend.removeprefix('sqs-')}_url")
     return SQSHarness(url, visibility_timeout_seconds=sqs_seconds)
 
