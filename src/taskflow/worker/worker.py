@@ -40,8 +40,11 @@ WRITE_SECONDS = 10.0  # for the last outcomes
 
 
 class Worker:
-    """Thread safe; may be started again after `stop`. ``workers`` None: it is not listed. ``on_abandoned`` is called for
-    every attempt that had to be left behind running, ``on_claim_failed`` when the store did not let it claim."""
+    """Thread safe; may be started again after `stop`. ``workers`` None: it is not listed.
+
+    ``on_abandoned`` is called for every attempt that had to be left behind running, ``on_claim_failed`` when the store
+    did not let it claim.
+    """
 
     def __init__(
         self,

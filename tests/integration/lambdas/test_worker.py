@@ -318,6 +318,31 @@ def test_a_result_survives_an_absence_of_the_store(cloud: Cloud, tmp_path: Path)
     assert (tmp_path / "kept").read_text() == "ran\n"
 
 
+def test_a_store_that_hangs_does_not_keep_the_function_from_answering_in_time(
+    cloud: Cloud,
+) -> None:
+    worker = cloud.function("worker")
+    worker.invoke({"Records": []})
+    tasks = [cloud.submit("lambda_echo", n) for n in range(2)]
+    source = cloud.source()
+    records = source.receive(2)
+    with cloud.runtime.database.engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+        kept = source.invoke(worker, records, timeout_seconds=8)
+        assert sorted(kept) == sorted(record["messageId"] for record in records)
+    assert worker.starts == 1
+    assert worker.lines("lambda.worker_hangs")
+    worker.kill()  # its claim, which comes through now, belongs to nobody
+    maintenance, second = cloud.function("maintenance"), cloud.function("worker")
+    eventually(
+        lambda: (
+            maintenance.invoke({})
+            and source.drain(second) >= 0
+            and set(cloud.status(*tasks)) == {"completed"}
+        )
+    )
+
+
 def test_a_frozen_function_wakes_up_with_dead_connections(
     cloud: Cloud, worker: LambdaFunction
 ) -> None:

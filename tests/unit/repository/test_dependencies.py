@@ -21,6 +21,7 @@ COMES_WITH = {
 }
 EXTRAS = {
     "boto3": "taskflow.adapters",  # extra `aws`, as the next
+    "mangum": "taskflow.serverless",
     "psycopg2-binary": "taskflow.adapters.metadata",
     "pytest": "taskflow.testing.plugin",  # whoever loads the plugin has pytest
 }
