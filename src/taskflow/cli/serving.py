@@ -28,9 +28,10 @@ def run(app: TaskFlow, *, service: str, greet: Callable[[str], None]) -> int:
         stopping.handle(stopping.leave)
         try:
             app.start()
-            greet(address_of(listener))
             api = create_app(app.runtime, worker=app.worker)
-            serve(api, settings, listener, on_signal=stopping.count)
+            if not stopping.has_left:
+                greet(address_of(listener))
+                serve(api, settings, listener, on_signal=stopping.count)
         finally:
             stopping.handle(stopping.release)
             app.stop()
@@ -44,6 +45,7 @@ class _Stopping:
         self._app = app
         self._worker: Worker | None = None
         self._asked = False
+        self.has_left = False
         self.at_once = False
 
     def handle(self, action: Callable[[], None]) -> None:
@@ -62,10 +64,12 @@ class _Stopping:
             print("stopping: what runs may finish; a second signal gives it back", file=sys.stderr)
 
     def leave(self) -> None:
-        """Before the server handles signals."""
+        """Before the server handles signals. Who looks at `has_left` stops also when the exception was lost: one that
+        is raised in a finalizer goes no further."""
         if self._asked:
             self.release()
         else:
+            self.has_left = True
             raise SystemExit(0)
 
     def release(self) -> None:

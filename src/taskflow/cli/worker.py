@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,8 +54,16 @@ def _run(settings: Settings) -> int:
         )
     logs.configure(settings.log_level, settings.log_format, service="worker")
     app = TaskFlow(settings)
+    has_left = threading.Event()
+
+    def leave(*_: object) -> None:
+        """While it starts there is nothing to be finished. The event is for an exception that gets lost: one that is
+        raised in a finalizer goes no further."""
+        has_left.set()
+        raise SystemExit(0)
+
     for number in SIGNALS:
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
     with ExitStack() as closing:
         if settings.worker_health_port:
             health = HealthEndpoint(settings.host, settings.worker_health_port)
@@ -65,14 +74,10 @@ def _run(settings: Settings) -> int:
         with StopSignals(stopping.stop, stopping.release) as signals:
             if settings.worker_health_port:
                 health.report(stopping.worker.snapshot)
-            signals.wait()
+            if not has_left.is_set():
+                signals.wait()
             app.stop()
     return 1 if stopping.at_once else 0
-
-
-def _leave(_number: int, _frame: object) -> None:
-    """While it starts there is nothing to be finished."""
-    raise SystemExit(0)
 
 
 class _Stopping:

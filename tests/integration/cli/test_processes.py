@@ -176,6 +176,29 @@ def test_a_worker_says_over_http_whether_it_runs_and_lets_attempts_finish(
         assert app.get(held.id).result == "released"
 
 
+LOSES_EXCEPTIONS = """
+import os, signal, weakref
+
+class Kept: ...
+
+kept = Kept()
+reference = weakref.ref(kept, lambda _: [os.kill(os.getpid(), signal.SIGTERM), *range(1_000)])
+del kept
+"""
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_a_signal_while_it_starts_is_heeded_also_where_exceptions_get_lost(
+    start_processes: Callable[..., Processes], directory: Path, command: str
+) -> None:
+    (directory / "losing_tasks.py").write_text(LOSES_EXCEPTIONS)
+    processes = start_processes({"TASKFLOW_TASKS": "losing_tasks", "TASKFLOW_PORT": "0"})
+    process, log = processes.start(command)
+    assert process.wait(PATIENCE_SECONDS) == 0
+    assert "SystemExit" in log.read_text()  # it was lost
+    assert "server.started" not in log.read_text()
+
+
 def test_a_worker_that_could_run_nothing_is_refused(cli: Cli) -> None:
     assert "TASKFLOW_NUM_WORKERS" in cli.fails("worker", "--workers", "0", code=2)
 
