@@ -131,10 +131,25 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+def forget_sessions(database: Database) -> None:
+    """Nothing outlives a transaction but what it committed, as behind a proxy that hands every transaction another
+    connection: no setting, prepared statement, advisory lock, LISTEN or temporary table."""
+
+    def forget(driver: Any, _record: Any) -> None:
+        if driver is not None and not driver.closed:
+            driver.autocommit = True
+            driver.cursor().execute("DISCARD ALL")
+            driver.autocommit = False
+
+    sa.event.listen(database.engine, "checkin", forget)
+
+
 @pytest.fixture
 def harness(database_url: str) -> Iterator[MetadataHarness]:
     clock = FakeClock()
     database = Database(database_url, clock=clock)
+    if not database.is_sqlite:
+        forget_sessions(database)
     migrate(database)
     yield MetadataHarness(database, clock, UUID7(lambda: clock.now_us() // 1_000))
     database.close()
