@@ -33,16 +33,14 @@ def run_taskflow(url: str, tasks: int, workers: int) -> OurRun:
         with TaskFlow(settings) as app:
             app.submit("noop", 0).result(timeout=60)
             gc.collect()
-            time.sleep(_STATISTICS_SECONDS)
-            transactions = _transactions(url)
+            transactions = settled_transactions(url)
             before = finished(app)
             cpu, began = time.process_time(), time.perf_counter()
             app.submit_many(("noop", (n,), {}) for n in range(tasks))
             submitted = time.perf_counter()
             wait_for(app, before + tasks)
             ended, cpu = time.perf_counter(), time.process_time() - cpu
-            time.sleep(_STATISTICS_SECONDS)
-            transactions = _transactions(url) - transactions
+            transactions = settled_transactions(url) - transactions
     stored = count(
         url,
         "SELECT count(*) FROM tasks JOIN task_results ON task_results.tenant_id = tasks.tenant_id "
@@ -52,5 +50,7 @@ def run_taskflow(url: str, tasks: int, workers: int) -> OurRun:
     return OurRun(Run(tasks, submitted - began, ended - began, cpu), transactions)
 
 
-def _transactions(url: str) -> int:
+def settled_transactions(url: str) -> int:
+    """Committed in this database so far, once all who committed have said so."""
+    time.sleep(_STATISTICS_SECONDS)
     return count(url, "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
