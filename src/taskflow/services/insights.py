@@ -7,10 +7,14 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
+from taskflow import logs
+from taskflow.core.errors import QueueUnavailableError
 from taskflow.core.task import TaskPriority
 from taskflow.ports.metadata import InsightStore, WorkerRecord, WorkerStore
 from taskflow.ports.queue import TaskQueue
 from taskflow.services.counters import Counters
+
+log = logs.get_logger(__name__)
 
 _RUNNING = "running"
 
@@ -88,9 +92,12 @@ class Insights:
         depth = GaugeMetricFamily(
             "taskflow_queue_depth", "Messages in the queue", labels=["priority", "state"]
         )
-        for priority, depths in self._queue.depths().items():
-            for state, count in depths._asdict().items():
-                depth.add_metric([priority.name.lower(), state], count)
+        try:
+            for priority, depths in self._queue.depths().items():
+                for state, count in depths._asdict().items():
+                    depth.add_metric([priority.name.lower(), state], count)
+        except QueueUnavailableError as exc:  # the other numbers are wanted all the more then
+            log.warning("queue.depths_failed", error=exc.detail)
         workers = GaugeMetricFamily(
             "taskflow_workers", "Worker processes by status", labels=["status"]
         )

@@ -30,6 +30,7 @@ from taskflow.ports.queue import Message
 
 _SHARDS = 16
 _MICROSECONDS = 1_000_000
+SENDING_SECONDS = 3.0  # in which who wrote a message has sent it, or is taken to have died
 _HOUR_US = 3_600 * _MICROSECONDS
 
 
@@ -98,6 +99,7 @@ class Journal:
                 "task": TEXT,
                 "priority": INTEGER,
                 "due_at": INTEGER,
+                "leased_until": INTEGER,
             },
         )
         results = {
@@ -173,18 +175,23 @@ class Journal:
     ) -> list[OutboxEntry]:
         """Outbox rows where they are needed; returns what to send as soon as the transaction has committed.
 
-        ``outbox``: every message needs a row. Otherwise only those that the queue cannot hold long enough do.
+        ``outbox``: every message needs a row. Otherwise only those that the queue cannot hold long enough do. The row
+        of a message that the caller sends is leased for a while: in the middle of a large batch relays would send what
+        is being sent. ``max_queue_delay_seconds`` 0: the caller does not send.
         """
         now = tx.now
         horizon = now + max_queue_delay_seconds * _MICROSECONDS
-        rows: list[tuple[str, str, str, str, int, int]] = []
+        leased_until = now + int(SENDING_SECONDS * _MICROSECONDS)
+        rows: list[tuple[str, str, str, str, int, int, int]] = []
         to_send: list[OutboxEntry] = []
         for tenant_id, task_id, task, priority, due_at in wanted:
             near = due_at <= horizon
             entry_id: str | None = None
             if outbox or not near:
                 entry_id = self._new_id()
-                rows.append((entry_id, tenant_id, task_id, task, priority, due_at))
+                is_sent = near and max_queue_delay_seconds > 0
+                until = leased_until if is_sent else 0
+                rows.append((entry_id, tenant_id, task_id, task, priority, due_at, until))
             if near:
                 delay = max(0, due_at - now) / _MICROSECONDS
                 to_send.append(

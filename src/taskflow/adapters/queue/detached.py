@@ -25,7 +25,7 @@ class DetachedQueue:
     It calls itself durable because that is what makes services write the row. Thread safe.
     """
 
-    max_delay_seconds = 900.0
+    max_delay_seconds = 0.0
     durable = True
 
     def __init__(self) -> None:
