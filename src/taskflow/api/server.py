@@ -34,12 +34,14 @@ def serve(
     listener: socket.socket | None = None,
     *,
     on_signal: Callable[[int], None] | None = None,
+    has_to_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests being answered and return.
 
     While it stops, `/health` answers 503 and held requests (`?wait=`) are answered at once. A second signal ends
     what still runs. ``on_signal`` is called in the signal handler, with 1 at the first signal, 2 at the second.
-    Signals are handled only in the main thread. Raises CannotListenError.
+    Signals are handled only in the main thread. ``has_to_stop`` is asked once they are: whether one came before.
+    Raises CannotListenError.
     """
     listener = listener or listen(settings.host, settings.port)
     _settle_memory()
@@ -55,7 +57,7 @@ def serve(
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_seconds)),
     )
     with listener:
-        _Server(config, app.state.instance, on_signal).run(sockets=[listener])
+        _Server(config, app.state.instance, on_signal, has_to_stop).run(sockets=[listener])
 
 
 def _settle_memory() -> None:
@@ -70,11 +72,16 @@ class _Server(uvicorn.Server):
     """Uvicorn, except that signals start TaskFlow's drain and are not raised again afterwards."""
 
     def __init__(
-        self, config: uvicorn.Config, instance: Instance, on_signal: Callable[[int], None] | None
+        self,
+        config: uvicorn.Config,
+        instance: Instance,
+        on_signal: Callable[[int], None] | None,
+        has_to_stop: Callable[[], bool],
     ) -> None:
         super().__init__(config)
         self._instance = instance
         self._on_signal = on_signal
+        self._has_to_stop = has_to_stop
         self._signals = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -97,6 +104,8 @@ class _Server(uvicorn.Server):
             return
         previous = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
         try:
+            if self._has_to_stop():
+                self.handle_exit(signal.SIGTERM, None)
             yield
         finally:
             for number, handler in previous.items():

@@ -28,10 +28,16 @@ def run(app: TaskFlow, *, service: str, greet: Callable[[str], None]) -> int:
         stopping.handle(stopping.leave)
         try:
             app.start()
+            stopping.handle(stopping.note)
             api = create_app(app.runtime, worker=app.worker)
-            if not stopping.has_left:
-                greet(address_of(listener))
-                serve(api, settings, listener, on_signal=stopping.count)
+            greet(address_of(listener))
+            serve(
+                api,
+                settings,
+                listener,
+                on_signal=stopping.count,
+                has_to_stop=lambda: stopping.has_left,
+            )
         finally:
             stopping.handle(stopping.release)
             app.stop()
@@ -44,7 +50,6 @@ class _Stopping:
     def __init__(self, app: TaskFlow) -> None:
         self._app = app
         self._worker: Worker | None = None
-        self._asked = False
         self.has_left = False
         self.at_once = False
 
@@ -58,19 +63,18 @@ class _Stopping:
         if signals > 1:
             self.release()
             return
-        self._asked = True
         self._worker = self._app.worker
         if self._worker is not None:
             print("stopping: what runs may finish; a second signal gives it back", file=sys.stderr)
 
     def leave(self) -> None:
-        """Before the server handles signals. Who looks at `has_left` stops also when the exception was lost: one that
-        is raised in a finalizer goes no further."""
-        if self._asked:
-            self.release()
-        else:
-            self.has_left = True
-            raise SystemExit(0)
+        """While it starts. The exception may get lost, a finalizer lets none out: `has_left` stops the server then."""
+        self.has_left = True
+        raise SystemExit(0)
+
+    def note(self) -> None:
+        """Once all is there, and before the server handles signals: it will stop as soon as it does."""
+        self.has_left = True
 
     def release(self) -> None:
         if not self.at_once:
