@@ -1,7 +1,7 @@
 """An instance behind the balancer that answers in every way HTTP/1 knows, and remembers what reached it.
 
-It reads with h11, a parser that shares nothing with the balancer's. As a program (``python -m tests.support.instance PORT
-LOG``) it can be killed; LOG gets a line per request before it is answered.
+It reads with h11, a parser that shares nothing with the balancer's. As a program (``python -m tests.support.instance
+PORT LOG``) it can be killed; LOG gets a line per request before it is answered.
 """
 
 from __future__ import annotations
@@ -219,6 +219,10 @@ class _Connection:
                 instance.arrived.set()
                 await asyncio.to_thread(instance.released.wait, 30)
                 await self._whole(b"waited")
+            case "/large-head":
+                await self._whole(
+                    b"", extra=b"X-A: " + bytes(70_000).replace(b"\0", b"b") + b"\r\n"
+                )
             case "/half":
                 await self._send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
                 return False
@@ -265,7 +269,13 @@ class _Connection:
             mask = await self._reader.readexactly(4)
             masked = await self._reader.readexactly(length)
             payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(masked))
-            size = bytes([length]) if length < 126 else b"\x7e" + length.to_bytes(2, "big")
+            size = (
+                bytes([length])
+                if length < 126
+                else b"\x7e" + length.to_bytes(2, "big")
+                if length < 65_536
+                else b"\x7f" + length.to_bytes(8, "big")
+            )
             await self._send(bytes([first]) + size + payload)
             if first & 0x0F == 8:
                 self._instance.seen.append(Seen("CLOSE", payload.hex(), [], b""))

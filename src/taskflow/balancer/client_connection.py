@@ -39,8 +39,9 @@ class ClientConnection(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_closes",
-        "_closing_since", "_has_ended",
+        "_closing_since",
         "_exchange",
+        "_has_ended",
         "_head_since",
         "_in_tunnel",
         "_is_blocked",
@@ -81,7 +82,7 @@ class ClientConnection(asyncio.Protocol):
     # --- from the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
         self._transport = transport
         self.touched_at = self._head_since = self.shared.monotonic()
         peername = transport.get_extra_info("peername")

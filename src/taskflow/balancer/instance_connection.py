@@ -138,7 +138,7 @@ class InstanceConnection(asyncio.Protocol):
     # --- from the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
         self._transport = transport
         self.instance.connections += 1
 

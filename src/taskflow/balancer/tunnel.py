@@ -17,8 +17,16 @@ class Tunnel:
     """Both ends of one. WebSocket frames are counted, not read: to know where a frame of ours may go in between."""
 
     __slots__ = (
-        "_client", "_client_frames", "_closing_at", "_connection", "_has_closed_client", "_has_closed_instance", "_one_has_ended",
-        "_instance_frames", "_shared", "_touched_at",
+        "_client",
+        "_client_frames",
+        "_closing_at",
+        "_connection",
+        "_has_closed_client",
+        "_has_closed_instance",
+        "_instance_frames",
+        "_one_has_ended",
+        "_shared",
+        "_touched_at",
     )  # fmt: skip
 
     def __init__(

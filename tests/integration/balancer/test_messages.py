@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 from http.client import HTTPConnection
@@ -26,7 +27,7 @@ def test_requests_take_turns_over_the_instances(
         bodies.append(client.getresponse().read().decode())
     client.close()
     assert sorted(set(bodies)) == sorted(str(instance.port) for instance in instances)
-    assert all(first != second for first, second in zip(bodies, bodies[1:], strict=False))
+    assert all(first != second for first, second in itertools.pairwise(bodies))
 
 
 def test_a_body_with_a_length_arrives_whole(balancer: BalancerProcess) -> None:

@@ -1,0 +1,152 @@
+"""HTTPS: versions, renewal without a dropped connection, redirect, HSTS."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from tests.support.balancer import BalancerProcess, balancing, connection, converse, read_until
+from tests.support.instance import Instance
+from tests.support.server import free_port
+from tests.support.waiting import wait_for
+
+
+class Authority:
+    """A certificate authority, and the files that it writes certificates to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._authority = trustme.CA()
+        self.certificate = directory / "certificate.pem"
+        self.key = directory / "key.pem"
+        self.issue("localhost")
+
+    def issue(self, *names: str) -> None:
+        made = self._authority.issue_cert(*names)
+        self.certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+        made.private_key_pem.write_to_path(self.key)
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self._authority.configure_trust(context)
+        return context
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"tls_certificate": self.certificate, "tls_key": self.key}
+
+
+@pytest.fixture
+def authority(directory: Path) -> Authority:
+    return Authority(directory)
+
+
+@pytest.fixture
+def secure(directory: Path, instance: Instance, authority: Authority) -> Iterator[BalancerProcess]:
+    with balancing(directory, [instance.url], hsts_seconds=300, **authority.settings) as balancer:
+        yield balancer
+
+
+def handshake(
+    balancer: BalancerProcess, context: ssl.SSLContext, name: str = "localhost"
+) -> ssl.SSLSocket:
+    raw = socket.create_connection(("127.0.0.1", balancer.port), timeout=10)
+    try:
+        return context.wrap_socket(raw, server_hostname=name)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def test_requests_over_tls_and_what_the_instance_is_told(
+    secure: BalancerProcess, authority: Authority, instance: Instance
+) -> None:
+    body = bytes(1_000_000)
+    with httpx.Client(
+        verify=authority.context(), base_url=f"https://localhost:{secure.port}"
+    ) as client:
+        for _ in range(3):
+            answer = client.post("/echo", content=body)
+            assert answer.content == body
+            assert answer.headers["Strict-Transport-Security"] == "max-age=300"
+        assert client.get("/chunked").text == "hello world"
+    assert instance.seen[0].header("x-forwarded-proto") == "https"
+
+
+def test_old_versions_are_refused(secure: BalancerProcess, authority: Authority) -> None:
+    for name, works in {"TLSv1_1": False, "TLSv1_2": True, "TLSv1_3": True}.items():
+        version = ssl.TLSVersion[name]
+        context = authority.context()
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that is the point
+            context.minimum_version = context.maximum_version = version
+        if works:
+            with handshake(secure, context) as tls:
+                assert tls.version() == name.replace("_", ".")
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                handshake(secure, context)
+
+
+def test_a_new_certificate_counts_from_the_next_connection_on(
+    secure: BalancerProcess, authority: Authority
+) -> None:
+    def names() -> set[str]:
+        with handshake(secure, authority.context()) as tls:
+            found = tls.getpeercert()
+            assert found is not None
+            return {str(name[1]) for name in found["subjectAltName"]}
+
+    with handshake(secure, authority.context()) as kept:
+        assert names() == {"localhost"}
+        authority.issue("localhost", "new.example")
+        secure.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: names() == {"localhost", "new.example"}, "the new certificate")
+        kept.sendall(b"GET /port HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert kept.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n"), "the old connection goes on"
+        authority.key.write_text("broken")
+        secure.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "balancer.reload_failed" in secure.log.read_text(), "it complains")
+        assert names() == {"localhost", "new.example"}, "and goes on with what it has"
+
+
+def test_http_clients_are_sent_to_https(
+    directory: Path, instance: Instance, authority: Authority
+) -> None:
+    redirect = free_port()
+    with balancing(
+        directory, [instance.url], redirect_port=redirect, **authority.settings
+    ) as balancer:
+        answer = converse(redirect, b"POST /a?b=c HTTP/1.1\r\nHost: localhost:80\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 308 Permanent Redirect\r\n")
+        assert b"\r\nLocation: https://localhost:%d/a?b=c\r\n" % balancer.port in answer
+        assert converse(redirect, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").startswith(
+            b"HTTP/1.1 400 "
+        )
+        with httpx.Client(verify=authority.context(), follow_redirects=True) as client:
+            assert client.get(f"http://localhost:{redirect}/echo").status_code == 200
+    assert [seen.target for seen in instance.seen] == ["/echo"]
+
+
+def test_plain_http_on_the_https_port_and_a_silent_client_do_no_harm(
+    directory: Path, instance: Instance, authority: Authority
+) -> None:
+    with balancing(
+        directory, [instance.url], head_timeout_seconds=0.3, **authority.settings
+    ) as balancer:
+        with connection(balancer.port) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            raw.recv(100)
+        with connection(balancer.port) as silent:
+            assert silent.recv(1) == b""
+        with handshake(balancer, authority.context()) as tls:
+            tls.sendall(b"GET /port HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert read_until(tls, str(instance.port).encode()).startswith(b"HTTP/1.1 200 OK\r\n")
