@@ -126,6 +126,11 @@ class Settings(BaseSettings):
     max_batch_size: int = Field(
         1_000, ge=1, le=10_000, description="Most submissions in one batch request"
     )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="How long a stopping API serves on while /health says draining; balancers need 2 checks' time",
+    )
     max_wait_seconds: float = Field(30.0, ge=0, description="Longest ?wait= of GET /tasks/{id}")
 
     # Load balancer

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -57,7 +57,9 @@ def serve(
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_seconds)),
     )
     with listener:
-        _Server(config, app.state.instance, on_signal, has_to_stop).run(sockets=[listener])
+        server = _Server(config, app.state.instance, on_signal, has_to_stop)
+        server.drain_seconds = settings.drain_seconds
+        server.run(sockets=[listener])
 
 
 def _settle_memory() -> None:
@@ -83,6 +85,8 @@ class _Server(uvicorn.Server):
         self._on_signal = on_signal
         self._has_to_stop = has_to_stop
         self._signals = 0
+        self.drain_seconds = 0.0  # from saying that it stops to stopping
+        self._hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -93,6 +97,10 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._instance.draining.set()
+        if self.drain_seconds and not self.force_exit:
+            log.info("server.draining", seconds=self.drain_seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), self.drain_seconds)
         await super().shutdown(sockets)
         log.info("server.stopped")
 
@@ -117,5 +125,7 @@ class _Server(uvicorn.Server):
         self.force_exit = self._signals > 1
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._instance.draining.set)
+            if self.force_exit:
+                self._loop.call_soon_threadsafe(self._hurry.set)
         if self._on_signal is not None:
             self._on_signal(self._signals)

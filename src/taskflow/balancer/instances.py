@@ -74,6 +74,8 @@ class Instance:
     def ask_to_drain(self, asked: bool) -> None:
         self.drain_asked = asked
         log.info("instance.drain", instance=self.name, asked=asked)
+        if asked:
+            self.close_idle()
         self._on_change()
 
     def close_idle(self) -> None:
@@ -180,6 +182,7 @@ class Instances:
         if instance.state != "removed":
             instance.streak = 0
             instance.become("draining", "it says so")
+            instance.close_idle()
 
     def _changed(self) -> None:
         self.available = [one for one in self._by_name.values() if one.available]
