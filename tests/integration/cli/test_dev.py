@@ -246,3 +246,17 @@ def at_a_terminal(*command: str) -> Iterator[Screen]:
         finally:
             process.kill()
             os.close(ours)
+
+
+def test_with_chaos_it_says_so_and_still_runs_every_task(directory: Path) -> None:
+    dev = start_dev(directory, "--chaos=3", "--workers=2")
+    try:
+        assert "CHAOS" in dev.greeting
+        assert "seed 3" in dev.greeting
+        assert "queue.chaos" in dev.log
+        with Client(dev.url) as client:
+            handles = client.submit_many([("greet", (f"n{n}",), {}) for n in range(20)])
+            for handle in handles:
+                assert handle.wait(PATIENCE_SECONDS).status is TaskStatus.COMPLETED
+    finally:
+        dev.kill()
