@@ -41,13 +41,24 @@ def cluster(
         int,
         typer.Option(help="Port of the first API instance; 0: any free ones.", min=0, max=65_535),
     ] = 8001,
+    balancer_port: Annotated[
+        int,
+        typer.Option(
+            help="Port of the load balancer in front of them; 0, or with --port 0: a free one.",
+            min=0,
+            max=65_535,
+        ),
+    ] = 8000,
+    https: Annotated[
+        bool, typer.Option("--https", help="HTTPS, with a certificate made for this machine.")
+    ] = False,
     emulator: Annotated[Emulated, typer.Option(help="What stands for SQS and S3.")] = Emulated.MOTO,
     home: Annotated[
         Path | None,
         typer.Option(help="Directory of local data. Default: TASKFLOW_HOME.", file_okay=False),
     ] = None,
 ) -> None:
-    """Run TaskFlow as on AWS, on this machine: API instances, workers, PostgreSQL, an emulator of SQS and S3.
+    """Run TaskFlow as on AWS, on this machine: a load balancer, API instances, workers, PostgreSQL, emulated SQS and S3.
 
     Each is a process of its own; one that dies is started again. Ctrl-C stops all in order, a second one at once.
     Every run starts empty: the emulator keeps queues and bucket in memory, and the database is made anew.
@@ -66,6 +77,8 @@ def cluster(
         instances=instances,
         workers=workers,
         emulator=Emulator(emulator) if queue == "sqs" or payloads == "s3" else None,
+        balancer_port=balancer_port,
+        https=https,
         server_url=variables.get(_SERVER, ""),
         grace_seconds=settings.shutdown_grace_seconds,
         settings={

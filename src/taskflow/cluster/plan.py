@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from taskflow.cluster import emulator, postgres
+from taskflow.cluster.certificate import LocalCertificate
 from taskflow.cluster.emulator import Emulator
 from taskflow.cluster.process import Group, ProcessSpec
 
@@ -35,6 +37,9 @@ class Plan:
     emulator_port: int
     postgres_directory: Path
     postgres_port: int | None
+    balancer_port: int
+    balancer_token: str
+    certificate: LocalCertificate | None
     grace_seconds: float
     settings: Mapping[str, str]
 
@@ -42,10 +47,15 @@ class Plan:
     def addresses(self) -> list[str]:
         return [f"http://{_reachable(self.host)}:{port}" for port in self.ports]
 
+    @property
+    def balancer_address(self) -> str:
+        scheme = "http" if self.certificate is None else "https"
+        return f"{scheme}://{_reachable(self.host)}:{self.balancer_port}"
+
 
 def groups(plan: Plan) -> list[Group]:
     """In the order in which they start; they stop in the opposite one."""
-    return [_foundation(plan), _steps(plan), _apis(plan), _workers(plan)]
+    return [_foundation(plan), _steps(plan), _apis(plan), _workers(plan), _balancer(plan)]
 
 
 def _foundation(plan: Plan) -> Group:
@@ -108,6 +118,38 @@ def _workers(plan: Plan) -> Group:
         )
         for number, port in enumerate(plan.health_ports, 1)
     ]
+
+
+def _balancer(plan: Plan) -> Group:
+    variables = {**plan.settings, "TASKFLOW_BALANCER_ADMIN_TOKEN": plan.balancer_token}
+    if plan.certificate is not None:
+        variables["TASKFLOW_BALANCER_TLS_CERTIFICATE"] = str(plan.certificate.certificate)
+        variables["TASKFLOW_BALANCER_TLS_KEY"] = str(plan.certificate.key)
+    return [
+        ProcessSpec(
+            name="balancer",
+            entry=_TASKFLOW,
+            arguments=(
+                "balancer",
+                *plan.addresses,
+                "--host",
+                plan.host,
+                "--port",
+                str(plan.balancer_port),
+            ),
+            environment=variables,
+            is_ready=lambda: _listens(plan.host, plan.balancer_port),
+            stop_seconds=plan.grace_seconds + _CLOSE_SECONDS,
+        )
+    ]
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((_reachable(host), port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _reachable(host: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shlex
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
-from taskflow.cluster import emulator, postgres
+from taskflow.cluster import certificate, emulator, postgres
 from taskflow.cluster.emulator import Emulator
 from taskflow.cluster.lock import locked
 from taskflow.cluster.plan import DATABASE, Plan, groups
@@ -38,7 +39,8 @@ _NOT_USED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """``port``: of the first API instance; 0: free ones. ``emulator`` None: neither queue nor payloads need one.
+    """``port``: of the first API instance; 0: free ones, also for the balancer. ``emulator`` None: neither queue nor
+    payloads need one. ``https``: the balancer's, with a certificate of this machine's own.
 
     ``server_url``: a PostgreSQL server to make a database on; empty: one of our own. ``settings``: variables for every
     TaskFlow process, beside those decided here. ``environment``: what all processes inherit.
@@ -50,6 +52,8 @@ class Wishes:
     instances: int
     workers: int
     emulator: Emulator | None
+    balancer_port: int
+    https: bool
     server_url: str
     grace_seconds: float
     settings: Mapping[str, str]
@@ -98,6 +102,8 @@ def _check_installed(wishes: Wishes) -> None:
         emulator.check(wishes.emulator)
     if not wishes.server_url:
         postgres.check()
+    if wishes.https:
+        certificate.check()
 
 
 def _api_ports(wishes: Wishes) -> tuple[int, ...]:
@@ -107,15 +113,22 @@ def _api_ports(wishes: Wishes) -> tuple[int, ...]:
     ports = range(wishes.port, wishes.port + wishes.instances)
     if ports[-1] > _HIGHEST_PORT:
         raise ConfigurationError(f"there is no port {ports[-1]}: choose a lower --port")
+    if wishes.balancer_port in ports:
+        raise ConfigurationError(
+            f"port {wishes.balancer_port} is an API instance's: choose another --balancer-port"
+        )
     for port in ports:
         listen(wishes.host, port, option="--port").close()
+    if wishes.balancer_port:
+        listen(wishes.host, wishes.balancer_port, option="--balancer-port").close()
     return tuple(ports)
 
 
 def _plan(wishes: Wishes, directory: Path, ports: tuple[int, ...], closing: ExitStack) -> Plan:
     """``closing`` removes at the end what is made here."""
-    others = free_ports(wishes.workers + 2 + wishes.instances)
-    emulator_port, postgres_port, *health_ports = [port for port in others if port not in ports]
+    others = free_ports(wishes.workers + 3 + wishes.instances)
+    free = [port for port in others if port not in ports]
+    emulator_port, postgres_port, balancer_port, *health_ports = free
     if wishes.server_url:
         store = closing.enter_context(_database(wishes.server_url, directory))
         postgres_directory = directory
@@ -131,6 +144,13 @@ def _plan(wishes: Wishes, directory: Path, ports: tuple[int, ...], closing: Exit
         emulator_port=emulator_port,
         postgres_directory=postgres_directory,
         postgres_port=None if wishes.server_url else postgres_port,
+        balancer_port=(wishes.balancer_port if wishes.port else 0) or balancer_port,
+        balancer_token=secrets.token_urlsafe(16),
+        certificate=(
+            certificate.local_certificate(wishes.home.absolute() / "tls", wishes.host)
+            if wishes.https
+            else None
+        ),
         grace_seconds=wishes.grace_seconds,
         settings={
             **dict.fromkeys(_NOT_USED, ""),
@@ -180,6 +200,7 @@ def _inherited(wishes: Wishes) -> dict[str, str]:
 
 def _greeting(plan: Plan, wishes: Wishes) -> str:
     rows = {
+        "balancer": plan.balancer_address,
         "API": "  ".join(plan.addresses),
         "workers": f"{wishes.workers} processes",
         "store": plan.settings["TASKFLOW_DATABASE_URL"],
@@ -187,5 +208,9 @@ def _greeting(plan: Plan, wishes: Wishes) -> str:
     if plan.emulator is not None:
         rows[str(plan.emulator)] = plan.settings["AWS_ENDPOINT_URL"]
     rows["commands"] = f"set -a; . {shlex.quote(str(plan.directory / ENVIRONMENT_FILE))}; set +a"
+    rows["status"] = f"{plan.balancer_address}/_balancer (password: {plan.balancer_token})"
     lines = [f"  {name:<9} {text}" for name, text in rows.items()]
+    if plan.certificate is not None:
+        lines.append("To trust the certificate of this machine:")
+        lines += [f"  {line}" for line in plan.certificate.advice.splitlines()]
     return "\n".join(["TaskFlow runs. Ctrl-C stops.", *lines])

@@ -23,6 +23,7 @@ EXTRAS = {
     "boto3": "taskflow.adapters",  # extra `aws`, as the next
     "mangum": "taskflow.serverless",
     "psycopg2-binary": "taskflow.adapters.metadata",
+    "trustme": "taskflow.cluster.certificate",  # extra `cluster`
     "pytest": "taskflow.testing.plugin",  # whoever loads the plugin has pytest
 }
 
