@@ -78,6 +78,22 @@ sa.Index(
     sqlite_where=unsuccessful,
     postgresql_where=unsuccessful,
 )
+# Dead letters by what went wrong: a page of one group, and the groups themselves by this index alone.
+dead_letters = sa.and_(
+    tasks.c.finished_at.is_not(None),
+    tasks.c.status == sa.literal_column("'failed'"),
+    tasks.c.discarded == sa.literal_column("0"),
+)
+sa.Index(
+    "ix_tasks_dead_letters",
+    tasks.c.tenant_id,
+    tasks.c.fingerprint,
+    tasks.c.id,
+    tasks.c.task,
+    tasks.c.finished_at,
+    sqlite_where=dead_letters,
+    postgresql_where=dead_letters,
+)
 sa.Index("ix_tasks_task", tasks.c.tenant_id, tasks.c.task, tasks.c.id)
 
 task_inputs = _table(

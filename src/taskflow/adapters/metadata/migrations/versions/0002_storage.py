@@ -1,5 +1,6 @@
-"""PostgreSQL: room for new versions of rows that change, and a vacuum that keeps up with them (13 or newer)."""
+"""An index of dead letters. PostgreSQL (13 or newer): room for new versions of rows, and a vacuum that keeps up."""
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
@@ -24,7 +25,22 @@ _STORAGE = {
 }
 
 
+_DEAD_LETTERS = sa.text("finished_at IS NOT NULL AND status = 'failed' AND discarded = 0")
+
+
 def upgrade() -> None:
+    op.create_index(
+        "ix_tasks_dead_letters",
+        "tasks",
+        ["tenant_id", "fingerprint", "id", "task", "finished_at"],
+        sqlite_where=_DEAD_LETTERS,
+        postgresql_where=_DEAD_LETTERS,
+    )
     if op.get_bind().dialect.name == "postgresql":
         for table, storage in _STORAGE.items():
             op.execute(f"ALTER TABLE {table} SET ({storage})")
+    else:  # as the others' (0001)
+        op.execute(
+            "INSERT INTO sqlite_stat1 VALUES ('tasks', 'ix_tasks_dead_letters', '20000 20000 1000 1 1 1')"
+        )
+        op.execute("ANALYZE sqlite_schema")
