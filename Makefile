@@ -31,6 +31,9 @@ cluster: $(CLUSTER_STAMP) ## Run it as on AWS: 3 API instances, 2 workers, Postg
 test: $(DEV_STAMP) ## Run every test in parallel (ARGS="-k name" for some)
 	@exec $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
 
+chaos: $(DEV_STAMP) ## Kill and cut off a cluster for 50 rounds, then look for what was lost (20 minutes)
+	@TASKFLOW_TEST_CHAOS_ROUNDS=$${TASKFLOW_TEST_CHAOS_ROUNDS-50} exec $(BIN)/python -m pytest -q -s tests/acceptance/distributed $(ARGS)
+
 check: $(DEV_STAMP) ## Format, lint, types, import layers, lock file
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

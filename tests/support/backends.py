@@ -17,17 +17,17 @@ from tests.support.postgres import Postgres
 POLL_SECONDS = 1  # so that the receivers of a queue that was closed end soon after it
 
 
+def migrate_database(url: str) -> None:
+    database = Database(url, clock=SystemClock())
+    try:
+        migrate(database)
+    finally:
+        database.close()
+
+
 def migrated(server: Postgres) -> str:
     """Name of a template database with TaskFlow's tables."""
-
-    def prepare(url: str) -> None:
-        database = Database(url, clock=SystemClock())
-        try:
-            migrate(database)
-        finally:
-            database.close()
-
-    return server.template(prepare, name="migrated")
+    return server.template(migrate_database, name="migrated")
 
 
 class Emulated:
@@ -46,22 +46,29 @@ class Emulated:
 
     def stores(self, server: Postgres, make_url: Callable[..., str]) -> dict[str, Any]:
         """Settings of a new database and of a part of the bucket that nobody else uses."""
-        return {
-            "database_url": make_url(template=migrated(server)),
-            "payload_backend": "s3",
-            "s3_bucket": self._bucket,
-            "s3_prefix": f"{aws.unique('behaviour')}/",
-        }
+        return self._stores(make_url(template=migrated(server)))
 
     def everything(self, server: Postgres, make_url: Callable[..., str]) -> dict[str, Any]:
         """The same with new queues."""
+        return self.on(make_url(template=migrated(server)))
+
+    def on(self, database_url: str) -> dict[str, Any]:
+        """All of it with a database that is there."""
         prefix = aws.unique("behaviour")
         provision(self._sqs, QueueNames(prefix), visibility_timeout_seconds=60.0)
         return {
-            **self.stores(server, make_url),
+            **self._stores(database_url),
             "backend": "aws",
             "queue_prefix": prefix,
             "queue_poll_seconds": POLL_SECONDS,
+        }
+
+    def _stores(self, database_url: str) -> dict[str, Any]:
+        return {
+            "database_url": database_url,
+            "payload_backend": "s3",
+            "s3_bucket": self._bucket,
+            "s3_prefix": f"{aws.unique('behaviour')}/",
         }
 
 
