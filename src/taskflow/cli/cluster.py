@@ -14,6 +14,7 @@ from taskflow.cli.options import Host, Tasks, given
 
 _BUCKET = "taskflow-cluster"
 _SERVER = "TASKFLOW_TEST_DATABASE_URL"
+_POLL, _POLL_SECONDS = "TASKFLOW_QUEUE_POLL_SECONDS", "2"
 
 
 class Emulated(StrEnum):
@@ -87,6 +88,8 @@ def cluster(
             "TASKFLOW_PAYLOAD_BACKEND": payloads,
             "TASKFLOW_S3_BUCKET": settings.s3_bucket or _BUCKET,
             "TASKFLOW_TASKS": ",".join(settings.tasks),
+            # A worker that stops waits for its long polls, and requests to an emulator cost nothing.
+            _POLL: variables.get(_POLL, _POLL_SECONDS),
         },
         environment=variables,
     )

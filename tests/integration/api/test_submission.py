@@ -257,5 +257,6 @@ async def test_arguments_over_the_inline_limit_are_kept_too(make_runtime: MakeRu
 
         task = (await client.get(f"/tasks/{task_id}")).json()
     url = task["result_url"]  # S3 hands a large result out itself
-    result = task["result"] if url is None else httpx.get(url).json()
+    async with httpx.AsyncClient() as plain:
+        result = task["result"] if url is None else (await plain.get(url)).json()
     assert (task["kwargs"], result) == ({"message": message}, message)
