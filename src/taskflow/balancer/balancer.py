@@ -40,7 +40,7 @@ class Balancer:
         self.trusted = TrustedProxies(options.trusted_proxies)
         self.instances = Instances(options.health, clock.monotonic)
         self.clients = Clients(options.limits, self.trusted)
-        self.metrics = BalancerMetrics(self.instances, self.clients)
+        self.metrics = BalancerMetrics()
         self.access_log = access_log or AccessLog(clock.now_us)
         self.redirect: Redirect | None = None  # of the listener whose clients are sent to HTTPS
         self.certificate: Certificate | None = None

@@ -69,7 +69,9 @@ def _page(
         case ((b"GET" | b"HEAD"), b"/status"):
             return 200, _JSON, orjson.dumps(status(shared))
         case ((b"GET" | b"HEAD"), b"/metrics"):
-            return 200, _TEXT, shared.metrics.exposition()
+            from taskflow.balancer.exposition import exposition
+
+            return 200, _TEXT, exposition(shared)
         case b"POST", b"/instances":
             shared.instances.add(_url(query))
         case b"DELETE", b"/instances":

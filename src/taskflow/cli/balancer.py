@@ -56,8 +56,8 @@ def balancer(
 
 def _run(settings: Settings) -> int:
     from taskflow import logs
+    from taskflow.balancer.clock import MachineClock
     from taskflow.balancer.server import Listeners, serve
-    from taskflow.bootstrap import build_clock
     from taskflow.listening import address_of, listen
 
     options = options_of(settings)
@@ -86,7 +86,7 @@ def _run(settings: Settings) -> int:
                 address = address_of(main).replace("http", scheme, 1)
                 print(f"TaskFlow's balancer listens on {address}. Ctrl-C stops.", flush=True)
 
-        return serve(options, build_clock(), Listeners(main, redirect), on_started=greet)
+        return serve(options, MachineClock(), Listeners(main, redirect), on_started=greet)
 
 
 def options_of(settings: Settings) -> BalancerOptions:
