@@ -21,7 +21,7 @@ from tests.integration.api.conftest import MakeRuntime, connect, problem, submit
 NOT_FOR_CLIENTS = {
     "attempt_cancelled", "attempt_failed", "attempt_timeout", "backup_invalid", "dependency_failed",
     "handler_exited", "invalid_configuration", "invalid_registration", "invalid_result", "lease_lost",
-    "no_active_app", "result_timeout", "server_unavailable", "task_failed", "worker_crashed",
+    "no_active_app", "result_timeout", "server_unavailable", "task_failed", "timeout_too_long", "worker_crashed",
 }  # fmt: skip
 
 

@@ -22,7 +22,8 @@ COMES_WITH = {
 EXTRAS = {
     "boto3": "taskflow.adapters",  # extra `aws`, as the next
     "mangum": "taskflow.serverless",
-    "psycopg2-binary": "taskflow.adapters.metadata",
+    "psycopg2-binary": ("taskflow.adapters.metadata", "taskflow.cluster"),
+    "psycopg": "taskflow.adapters.metadata.callers_transaction",  # whoever passes its connection has it
     "trustme": "taskflow.cluster.certificate",  # extra `cluster`
     "pytest": "taskflow.testing.plugin",  # whoever loads the plugin has pytest
 }
