@@ -91,6 +91,8 @@ class Balancer:
         """Who gets the next request; None: there is nobody who has not been tried."""
         instances = self.instances
         candidates = instances.available
+        if candidates and not tried and not instances.any_slow:
+            return self._strategy.pick(candidates, None)
         if tried:
             candidates = [one for one in candidates if one not in tried]
         if not candidates:

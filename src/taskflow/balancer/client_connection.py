@@ -362,9 +362,9 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._transport.resume_reading()
 
-    def exchange_ended(self, *, close: bool) -> None:
+    def exchange_ended(self, *, close: bool, now: float) -> None:
         self._exchange = None
-        now = self.touched_at = self.shared.monotonic()
+        self.touched_at = now
         if self._body_left:
             self._linger(now)
         elif close or self._closes or (self._has_ended and not self._buffer):

@@ -25,12 +25,23 @@ class Exchange:
     idempotent, no byte of an answer has come, and all that was sent is still here.
     """
 
-    __slots__ = (
-        "_attempts", "_client", "_connecting", "_encodes", "_head", "_is_idempotent", "_kept", "_kept_bytes",
-        "_needs_close", "_protocols", "_timed_out", "_tried", "_tunnel", "connection", "decodes", "has_started",
-        "instance", "is_blocked", "is_done", "is_head", "method", "minor", "request_bytes", "request_id",
-        "response_bytes", "sent_at", "started_at", "status", "target", "touched_at",
-    )  # fmt: skip
+    # What most exchanges never change is the class's: they are made by the ten thousand.
+    instance: Instance | None = None
+    connection: InstanceConnection | None = None
+    attempts = 0
+    is_blocked = False  # the instance takes no more of the body for now
+    is_done = False
+    has_started = False  # the client has got the head of the final answer
+    decodes = False  # the instance's chunks are unpacked for a client that knows none
+    tunnel: Tunnel | None = None
+    status = 0
+    response_bytes = 0
+    _connecting: asyncio.Task[None] | None = None
+    _tried: set[Instance] | None = None
+    _timed_out = False  # while connecting
+    _kept_bytes = 0
+    _encodes = False  # an answer that ends with its connection is packed into chunks
+    _needs_close = False
 
     def __init__(
         self, client: ClientConnection, *, method: bytes, target: bytes, minor: int, request_id: bytes,
@@ -46,28 +57,8 @@ class Exchange:
         self._protocols = upgrade
         self.is_head = method == b"HEAD"
         self.started_at = self.sent_at = self.touched_at = now
-        self.instance: Instance | None = None
-        self.connection: InstanceConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._tunnel: Tunnel | None = None
-        self._tried: set[Instance] | None = None
-        self._timed_out = False  # while connecting
-        self._attempts = 0
         self._kept: list[bytes] | None = []  # body: what was not sent, or may have to be sent again
-        self._kept_bytes = 0
-        self.is_blocked = False  # the instance takes no more of the body for now
-        self.is_done = False
-        self.has_started = False  # the client has got the head of the final answer
-        self.decodes = False  # the instance's chunks are unpacked for a client that knows none
-        self._encodes = False  # an answer that ends with its connection is packed into chunks
-        self._needs_close = False
-        self.status = 0
         self.request_bytes = len(head)
-        self.response_bytes = 0
-
-    @property
-    def attempts(self) -> int:
-        return self._attempts
 
     @property
     def logged_path(self) -> str:
@@ -79,18 +70,14 @@ class Exchange:
     def client_address(self) -> str:
         return self._client.address
 
-    @property
-    def tunnel(self) -> Tunnel | None:
-        return self._tunnel
-
     # --- to the instance
 
     def send(self) -> None:
         """To the next instance, over a kept connection if there is one."""
         shared = self._client.shared
-        self._attempts += 1
+        self.attempts += 1
         instance = shared.choose(self._tried)
-        if instance is None or self._attempts > len(shared.instances) + 2:
+        if instance is None or (self.attempts > 2 and self.attempts > len(shared.instances) + 2):
             self._refuse(
                 shared.unavailable(timed_out=self._timed_out, were_tried=bool(self._tried))
             )
@@ -313,7 +300,7 @@ class Exchange:
             else:
                 connection.abandon()
         client.shared.record(self, now)
-        client.exchange_ended(close=self._needs_close)
+        client.exchange_ended(close=self._needs_close, now=now)
 
     def refuse(self, error: RefusedError) -> None:
         """What the client sends cannot be passed on, and the instance must not take what it got for whole."""
@@ -345,7 +332,7 @@ class Exchange:
         if self.is_done:
             return
         self._drop_instance()
-        if self._tunnel is None:
+        if self.tunnel is None:
             self.status = self.status or 499
         self._close_record()
 
@@ -368,8 +355,8 @@ class Exchange:
         if self.is_done:
             return
         timeouts = self._client.shared.timeouts
-        if self._tunnel is not None:
-            self._tunnel.check(now)
+        if self.tunnel is not None:
+            self.tunnel.check(now)
         elif timeouts.request and now - self.started_at > timeouts.request:
             self._time_out(f"the whole exchange took more than {timeouts.request:g} s")
         elif self.has_started:
@@ -414,22 +401,22 @@ class Exchange:
             connection=b"Connection: Upgrade\r\nUpgrade: " + answer.upgrade + b"\r\n",
             extra=client.shared.extra_headers,
         )
-        self._tunnel = Tunnel(client, connection, answer.upgrade, now=client.shared.monotonic())
+        self.tunnel = Tunnel(client, connection, answer.upgrade, now=client.shared.monotonic())
         client.write(head)
         client.begin_tunnel()
 
     def tunnel_to_client(self, data: bytes) -> None:
-        if self._tunnel is not None:
+        if self.tunnel is not None:
             self.response_bytes += len(data)
-            self._tunnel.to_client(data)
+            self.tunnel.to_client(data)
 
     def tunnel_to_instance(self, data: bytes) -> None:
-        if self._tunnel is not None:
+        if self.tunnel is not None:
             self.request_bytes += len(data)
-            self._tunnel.to_instance(data)
+            self.tunnel.to_instance(data)
 
     def tunnel_eof_from_instance(self) -> bool:
-        return self._tunnel is not None and self._tunnel.eof_from_instance()
+        return self.tunnel is not None and self.tunnel.eof_from_instance()
 
     def tunnel_ended(self) -> None:
         """The instance's end is gone: what it has sent still reaches the client."""
