@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.schema import Id
-from taskflow.adapters.metadata.transaction import Prepared, Transaction
+from taskflow.adapters.metadata.transaction import SIZE, Prepared, Transaction, size_of
 
 Type = sa.types.TypeEngine[Any]
 TEXT: Type = sa.Text()
@@ -48,7 +48,18 @@ def batch_table(
             sa.cast(sa.column("value").op("->>")(sa.literal_column(str(index))), type_).label(name)
             for index, (name, type_) in enumerate(columns.items())
         ]
-    return sa.select(*selected).select_from(source).subquery(parameter)
+    batch = sa.select(*selected).select_from(source)
+    if not database.is_sqlite:
+        # PostgreSQL takes any JSON array for a hundred rows, and would read a table of thousands rather than look for
+        # that many by key. The limit tells it how many there are.
+        batch = batch.limit(sa.bindparam(f"{parameter}{SIZE}", type_=sa.Integer))
+    return batch.subquery(parameter)
+
+
+def batch_parameters(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """For statements that are not prepared, with one batch called ``batch``."""
+    text = batch_text(rows)
+    return {"batch": text, f"batch{SIZE}": size_of(text)}
 
 
 def batch_text(rows: Sequence[Sequence[Any]]) -> str:

@@ -8,7 +8,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata import migrate, schema
-from taskflow.adapters.metadata.batch import ID, INTEGER, TEXT, batch_table, batch_text
+from taskflow.adapters.metadata.batch import (
+    ID,
+    INTEGER,
+    TEXT,
+    batch_parameters,
+    batch_table,
+    batch_text,
+)
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import Dependents
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send
@@ -157,10 +164,10 @@ class SqlInspection:
             batch, sa.and_(a.c.tenant_id == batch.c.tenant_id, a.c.task_id == batch.c.task_id)
         )
         with self._database.read() as connection:
-            rows = connection.execute(statement, {"batch": batch_text(keys)}).all()
+            rows = connection.execute(statement, batch_parameters(keys)).all()
             # In this order: a task that was final then got no artifact since, unless an attempt began anew.
             more: dict[TaskKey, set[str]] = {}
-            for row in connection.execute(artifacts, {"batch": batch_text(keys)}):
+            for row in connection.execute(artifacts, batch_parameters(keys)):
                 more.setdefault(TaskKey(row.tenant_id, row.task_id), set()).add(row.artifact_key)
         return {
             TaskKey(row.tenant_id, row.id): PayloadUse(

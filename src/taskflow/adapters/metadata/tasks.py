@@ -12,7 +12,7 @@ import orjson
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
-from taskflow.adapters.metadata.batch import ID, TEXT, batch_table, batch_text
+from taskflow.adapters.metadata.batch import ID, TEXT, batch_parameters, batch_table, batch_text
 from taskflow.adapters.metadata.control import SqlControl
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import Dependents
@@ -114,7 +114,7 @@ class SqlTasks(SqlControl):
         if task_ids is not None:
             wanted = batch_table(self._database, {"id": ID})
             statement = statement.where(t.c.id.in_(sa.select(wanted.c.id)))
-            parameters["batch"] = batch_text([[task_id] for task_id in task_ids])
+            parameters = batch_parameters([[task_id] for task_id in task_ids])
         with self._database.read() as connection:
             return [
                 TaskKey(*row)

@@ -7,11 +7,18 @@ from typing import Any
 
 import orjson
 
+SIZE = "_size"  # after the name of a batch: how many rows it has (`batch.py`)
+
+
+def size_of(batch: str) -> int:
+    """Of a batch's text; more, if a value looks like the seam of two rows."""
+    return batch.count("],[") + 1
+
 
 class Prepared:
     """A compiled statement: text, and the order of its parameters."""
 
-    __slots__ = ("_constants", "_names", "_positional", "returns_json", "text")
+    __slots__ = ("_batches", "_constants", "_names", "_positional", "returns_json", "text")
 
     def __init__(self, compiled: Any, *, returns_json: bool) -> None:
         self.text: str = str(compiled)
@@ -21,12 +28,15 @@ class Prepared:
         self._constants: dict[str, Any] = {
             name: value for name, value in compiled.params.items() if value is not None
         }
+        sizes = (name for name in compiled.params if name.endswith(SIZE))
+        self._batches = [name for size in sizes if (name := size[: -len(SIZE)]) in compiled.params]
 
     def parameters(self, given: Mapping[str, Any]) -> Any:
         constants = self._constants
         if self._positional:
             return [given[name] if name in given else constants.get(name) for name in self._names]
-        return {**constants, **given}
+        sizes = {name + SIZE: size_of(given[name]) for name in self._batches}
+        return {**constants, **given, **sizes}
 
 
 class Transaction:
