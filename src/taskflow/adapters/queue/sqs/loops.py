@@ -33,8 +33,9 @@ class Loop:
                 if self._thread.is_alive() or self._has_returned:
                     return
                 log.error("queue.thread_restarted", thread=self.name)
-            self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+            thread.start()
+            self._thread = thread  # only now: who sees it may join it
 
     @property
     def has_ended(self) -> bool:
