@@ -162,7 +162,7 @@ class Exchange:
         self.request_bytes += len(piece)
         connection = self.connection
         if connection is not None:
-            connection.write(piece)
+            connection.write_more(piece)
             if self._kept is None:
                 return
         elif self.is_done:

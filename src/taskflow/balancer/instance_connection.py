@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
+import socket
 from typing import TYPE_CHECKING, cast
 
 from taskflow.balancer.chunked import ChunkedBody
@@ -40,7 +42,7 @@ class InstanceConnection(asyncio.Protocol):
         "_memo",
         "_memo_head",
         "_poll",
-        "_reusable",
+        "_reusable", "_spare",
         "_transport",
         "has_received",
         "idle_since",
@@ -64,6 +66,7 @@ class InstanceConnection(asyncio.Protocol):
         self._memo_head = b""
         self._memo: ResponseHead | None = None
         self._poll: select.poll | None = None
+        self._spare: socket.socket | None = None  # another handle of the same socket
         self._is_closed = False
         self._is_paused = False
 
@@ -78,6 +81,15 @@ class InstanceConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         self._transport.write(data)
 
+    def write_more(self, data: bytes) -> None:
+        """The next piece of a body. The instance may answer and hang up in the middle of it; a failed write ends the
+        transport, and the answer would be lost unread."""
+        if self._spare is None and not self._is_closed:
+            number = self._transport.get_extra_info("socket").fileno()
+            self._spare = socket.socket(fileno=os.dup(number))
+            self._spare.setblocking(False)
+        self._transport.write(data)
+
     def write_eof(self) -> None:
         if not self._is_closed:
             self._transport.write_eof()
@@ -85,11 +97,13 @@ class InstanceConnection(asyncio.Protocol):
     def abandon(self) -> None:
         """The exchange has no more use for it, and there is more to come: it cannot be used again."""
         self._exchange = None
+        self._drop_spare()
         self.close()
 
     def release(self, *, now: float) -> None:
         """The exchange is over; into the pool with it, if both sides can go on."""
         self._exchange = None
+        self._drop_spare()
         idle = self.instance.idle
         if (
             not self._reusable
@@ -103,6 +117,11 @@ class InstanceConnection(asyncio.Protocol):
         if self._is_paused:
             self.resume_reading()
         idle.append(self)
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
     def is_quiet(self) -> bool:
         """Whether the instance has neither closed it nor said anything, up to this moment: asked before a request that
@@ -168,6 +187,8 @@ class InstanceConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closed = True
+        if self._spare is not None:
+            self._read_what_is_left(self._spare)
         self.instance.connections -= 1
         if self in self.instance.idle:
             self.instance.idle.remove(self)
@@ -181,6 +202,19 @@ class InstanceConnection(asyncio.Protocol):
             exchange.answer_ended()
         else:
             exchange.instance_lost(self, "reset" if exc is not None else "closed")
+
+    def _read_what_is_left(self, spare: socket.socket) -> None:
+        """What the instance said before it hung up, e.g. why it wants no more of the body."""
+        self._spare = None
+        with spare:
+            while self._exchange is not None:
+                try:
+                    data = spare.recv(MAX_HEAD_BYTES)
+                except OSError:
+                    return
+                if not data:
+                    return
+                self.data_received(data)
 
     def pause_writing(self) -> None:
         if self._exchange is not None:

@@ -154,6 +154,7 @@ def serve(
         import uvloop
 
         run = uvloop.run
+    _raise_file_limit()
     gc.collect()
     gc.freeze()  # as in the API's server: what is loaded by now stays
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
@@ -167,3 +168,14 @@ def serve(
         return await server.run(listeners, on_started)
 
     return 0 if run(main()) else 1
+
+
+def _raise_file_limit() -> None:
+    """As many open files as this process may have: two per request in flight."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -59,7 +59,7 @@ def cluster(
         typer.Option(help="Directory of local data. Default: TASKFLOW_HOME.", file_okay=False),
     ] = None,
 ) -> None:
-    """Run TaskFlow as on AWS, on this machine: a load balancer, API instances, workers, PostgreSQL, emulated SQS and S3.
+    """Run TaskFlow as on AWS, on this machine: balancer, API instances, workers, PostgreSQL, emulated SQS and S3.
 
     Each is a process of its own; one that dies is started again. Ctrl-C stops all in order, a second one at once.
     Every run starts empty: the emulator keeps queues and bucket in memory, and the database is made anew.
