@@ -125,3 +125,38 @@ def test_transactions_that_take_the_same_rows_in_another_order_do_not_end_each_o
         for thread in threads:
             thread.join()
     assert errors == []
+
+
+def test_a_claim_waits_for_nobody(harness: MetadataHarness) -> None:
+    """What somebody else holds at that moment comes back shortly; everything else starts."""
+    held, free = harness.accepted(), harness.accepted()
+    with harness.database.engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT 1 FROM tasks WHERE id = '{held.task_id}' FOR SHARE")
+        result = harness.execution.claim([held, free], worker_id="w1", lease_seconds=30)
+    assert [task.task_id for task in result.tasks] == [free.task_id]
+    [unclaimed] = result.unclaimed
+    assert unclaimed.key == held
+    assert unclaimed.retry_in_seconds is not None
+    assert 0 < unclaimed.retry_in_seconds < 1
+    assert harness.claim(held)[0].attempt == 1
+
+
+def test_workers_with_the_same_messages_start_each_task_once(harness: MetadataHarness) -> None:
+    keys = [harness.accepted() for _ in range(40)]
+    started: list[str] = []
+    barrier = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        barrier.wait()
+        left = keys[number * 10 :] + keys[: number * 10]
+        while left:
+            result = harness.execution.claim(left, worker_id=f"w{number}", lease_seconds=30)
+            started.extend(task.task_id for task in result.tasks)
+            left = [u.key for u in result.unclaimed if u.retry_in_seconds is not None]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(started) == sorted(key.task_id for key in keys)

@@ -21,7 +21,7 @@ SELECT (SELECT count(*) FROM pg_settings WHERE source = 'session' AND name !~ '^
      + (SELECT count(*) FROM pg_prepared_statements)
      + (SELECT count(*) FROM pg_cursors WHERE name <> '')
      + (SELECT count(*) FROM pg_listening_channels())
-     + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')
+     + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())
      + (SELECT count(*) FROM pg_class WHERE relpersistence = 't')
 """
 

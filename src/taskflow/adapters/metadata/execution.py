@@ -34,6 +34,7 @@ _MICROSECONDS = 1_000_000
 _CLOCK_SLACK_SECONDS = (
     0.001  # a message that is early by less is as good as due: hide it this long at least
 )
+_LOCKED_WAIT_SECONDS = 0.1  # others hold a row for a transaction, mostly one that claims it, too
 _CANCELLED = TaskStatus.CANCELLED
 _SUSPECT_WAIT_SECONDS = 0.25
 _SUSPECT_SPREAD_SECONDS = 0.02  # so that many of them do not come back all at once
@@ -67,8 +68,11 @@ class SqlExecution:
         self._journal = journal
         self._dependents = dependents
         self._new_token = new_token
-        self._claim = database.prepare(statements.claim(database))
-        self._started_events = database.prepare(statements.started_events(database))
+        if database.is_sqlite:
+            self._claim = database.prepare(statements.claim(database))
+            self._started_events = database.prepare(statements.started_events(database))
+        else:
+            self._claim_at_once = database.prepare_rows(statements.claim_at_once(database))
         self._claimed = database.prepare_rows(statements.claimed(database))
         self._state = database.prepare_rows(statements.state(database))
         self._finish = database.prepare(statements.finish(database))
@@ -150,9 +154,16 @@ class SqlExecution:
         claimed: dict[TaskKey, ClaimedTask] = {}
         now = tx.now
         until = now + int(lease_seconds * _MICROSECONDS)
-        if tx.run(self._claim, batch=batch, now=now, token=token, until=until, worker_id=worker_id):
-            tx.run(self._started_events, batch=batch, now=now, token=token, worker=dumps(worker_id))
-            for row in tx.rows(self._claimed, batch=batch, token=token):
+        lease = {"now": now, "token": token, "until": until, "worker_id": worker_id}
+        worker = dumps(worker_id)
+        rows: list[Sequence[Any]] = []
+        if not self._database.is_sqlite:
+            rows = tx.rows(self._claim_at_once, batch=batch, worker=worker, **lease)
+        elif tx.run(self._claim, batch=batch, **lease):
+            tx.run(self._started_events, batch=batch, now=now, token=token, worker=worker)
+            rows = tx.rows(self._claimed, batch=batch, token=token)
+        if rows:
+            for row in rows:
                 task = ClaimedTask._make((*row, token))
                 claimed[TaskKey(task.tenant_id, task.task_id)] = task
             if most_suspects is not None:
@@ -164,13 +175,18 @@ class SqlExecution:
         return ClaimResult([claimed[key] for key in keys if key in claimed], unclaimed)
 
     def _explain(self, tx: Transaction, keys: Sequence[TaskKey]) -> list[Unclaimed]:
-        """Why nothing was started: early (come back then), or finished, owned, expired, unknown (forget it)."""
-        early: dict[TaskKey, float] = {}
-        for tenant_id, task_id, status, run_at in tx.rows(self._state, batch=batch_text(keys)):
+        """Why nothing was started: early, or locked by somebody else at that moment (come back then), or finished,
+        owned, expired, unknown (forget it)."""
+        waits: dict[TaskKey, float] = {}
+        for tenant_id, task_id, status, run_at, expires_at in tx.rows(
+            self._state, batch=batch_text(keys)
+        ):
             if status in _NOT_YET_DUE and run_at > tx.now:
                 wait = (run_at - tx.now) / _MICROSECONDS
-                early[TaskKey(tenant_id, task_id)] = max(wait, _CLOCK_SLACK_SECONDS)
-        return [Unclaimed(key, early.get(key)) for key in keys]
+                waits[TaskKey(tenant_id, task_id)] = max(wait, _CLOCK_SLACK_SECONDS)
+            elif status in CLAIMABLE and (expires_at is None or expires_at > tx.now):
+                waits[TaskKey(tenant_id, task_id)] = _LOCKED_WAIT_SECONDS
+        return [Unclaimed(key, waits.get(key)) for key in keys]
 
     # --- finish ---------------------------------------------------------------------------------
 

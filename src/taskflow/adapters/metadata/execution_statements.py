@@ -21,81 +21,111 @@ def _is(batch: sa.Subquery) -> sa.ColumnElement[bool]:
     return sa.and_(t.c.tenant_id == batch.c.tenant_id, t.c.id == batch.c.id)
 
 
-def claim(database: Database) -> sa.Update:
+def _claimable() -> list[sa.ColumnElement[bool]]:
     t = schema.tasks
-    batch = batch_table(database, _KEY)
-    return (
-        t.update()
-        .values(
-            status=sa.literal_column(f"'{TaskStatus.RUNNING.value}'"),
-            attempt=t.c.attempt + sa.literal_column("1"),
-            lease_token=sa.bindparam("token", type_=INTEGER),
-            lease_until=sa.bindparam("until", type_=INTEGER),
-            worker_id=sa.bindparam("worker_id", type_=TEXT),
-            started_at=sa.bindparam("now", type_=INTEGER),
-            progress=sa.null(),
-            progress_message=sa.null(),
-        )
-        .where(
-            _is(batch),
-            one_of(t.c.status, CLAIMABLE),
-            # Pending is due, whatever the clock says by now: it may have been set back.
-            sa.or_(
-                one_of(t.c.status, [TaskStatus.PENDING]),
-                t.c.run_at <= sa.bindparam("now", type_=INTEGER),
-            ),
-            sa.or_(t.c.expires_at.is_(None), t.c.expires_at > sa.bindparam("now", type_=INTEGER)),
-        )
+    now = sa.bindparam("now", type_=INTEGER)
+    return [
+        one_of(t.c.status, CLAIMABLE),
+        # Pending is due, whatever the clock says by now: it may have been set back.
+        sa.or_(one_of(t.c.status, [TaskStatus.PENDING]), t.c.run_at <= now),
+        sa.or_(t.c.expires_at.is_(None), t.c.expires_at > now),
+    ]
+
+
+def _start() -> sa.Update:
+    t = schema.tasks
+    return t.update().values(
+        status=sa.literal_column(f"'{TaskStatus.RUNNING.value}'"),
+        attempt=t.c.attempt + sa.literal_column("1"),
+        lease_token=sa.bindparam("token", type_=INTEGER),
+        lease_until=sa.bindparam("until", type_=INTEGER),
+        worker_id=sa.bindparam("worker_id", type_=TEXT),
+        started_at=sa.bindparam("now", type_=INTEGER),
+        progress=sa.null(),
+        progress_message=sa.null(),
     )
 
 
-def started_events(database: Database) -> sa.sql.dml.Insert:
-    t, e = schema.tasks, schema.events
+def claim(database: Database) -> sa.Update:
+    """On SQLite; then `started_events` and `claimed`. Whoever claims there is alone."""
     batch = batch_table(database, _KEY)
+    return _start().where(_is(batch), *_claimable())
+
+
+def claim_at_once(database: Database) -> sa.Select[Any]:
+    """On PostgreSQL: `claim`, `started_events` and `claimed` in one statement. Rows that others have locked are left
+    out: nobody waits for anybody."""
+    t, e, i = schema.tasks, schema.events, schema.task_inputs
+    batch = batch_table(database, _KEY)
+    chosen = (
+        sa.select(t.c.tenant_id, t.c.id)
+        .select_from(batch)
+        .join(t, _is(batch))
+        .where(*_claimable())
+        .with_for_update(of=t, skip_locked=True)
+        .cte("chosen")
+    )
+    claimed = (
+        _start()
+        .where(t.c.tenant_id == chosen.c.tenant_id, t.c.id == chosen.c.id)
+        .returning(*_started_columns())
+        .cte("claimed")
+    )
+    events = e.insert().from_select(
+        _EVENT_COLUMNS, sa.select(*_started_event(claimed.c)).select_from(claimed)
+    )
+    return (
+        sa.select(*claimed.c, *_input_columns())
+        .join(i, sa.and_(i.c.tenant_id == claimed.c.tenant_id, i.c.task_id == claimed.c.id))
+        .add_cte(events.cte("started"))
+    )
+
+
+_EVENT_COLUMNS = ["tenant_id", "task_id", "type", "at", "attempt", "data"]
+
+
+def _started_event(task: Any) -> list[sa.ColumnElement[Any]]:
+    """The columns of the event that ``task``, by its columns, was started."""
     data = (
         sa.literal_column("'{\"worker_id\":'")
         .concat(sa.bindparam("worker", type_=TEXT))
         .concat(sa.literal_column("'}'"))
     )
+    kind: sa.ColumnElement[Any] = sa.literal_column(f"'{EventType.STARTED.value}'")
+    return [task.tenant_id, task.id, kind, sa.bindparam("now", type_=INTEGER), task.attempt, data]
+
+
+def started_events(database: Database) -> sa.sql.dml.Insert:
+    t = schema.tasks
+    batch = batch_table(database, _KEY)
     rows = (
-        sa.select(
-            t.c.tenant_id,
-            t.c.id,
-            sa.literal_column(f"'{EventType.STARTED.value}'"),
-            sa.bindparam("now", type_=INTEGER),
-            t.c.attempt,
-            data,
-        )
+        sa.select(*_started_event(t.c))
         .select_from(batch)
         .join(t, _is(batch))
         .where(t.c.lease_token == sa.bindparam("token", type_=INTEGER))
     )
-    return e.insert().from_select(["tenant_id", "task_id", "type", "at", "attempt", "data"], rows)
+    return schema.events.insert().from_select(_EVENT_COLUMNS, rows)
+
+
+def _started_columns() -> list[sa.Column[Any]]:
+    """Those of `ClaimedTask`, with `_input_columns` after them."""
+    t = schema.tasks
+    return [
+        t.c.tenant_id, t.c.id, t.c.task, t.c.priority, t.c.attempt, t.c.failure_count, t.c.crash_count,
+        t.c.max_retries, t.c.timeout_seconds, t.c.expires_at, t.c.created_at, t.c.run_at, t.c.started_at,
+    ]  # fmt: skip
+
+
+def _input_columns() -> list[sa.Column[Any]]:
+    i = schema.task_inputs
+    return [i.c.arguments, i.c.input_key, i.c.metadata, i.c.request_id]
 
 
 def claimed(database: Database) -> sa.Select[Any]:
     t, i = schema.tasks, schema.task_inputs
     batch = batch_table(database, _KEY)
     return (
-        sa.select(
-            t.c.tenant_id,
-            t.c.id,
-            t.c.task,
-            t.c.priority,
-            t.c.attempt,
-            t.c.failure_count,
-            t.c.crash_count,
-            t.c.max_retries,
-            t.c.timeout_seconds,
-            t.c.expires_at,
-            t.c.created_at,
-            t.c.run_at,
-            t.c.started_at,
-            i.c.arguments,
-            i.c.input_key,
-            i.c.metadata,
-            i.c.request_id,
-        )
+        sa.select(*_started_columns(), *_input_columns())
         .select_from(batch)
         .join(t, _is(batch))
         .join(i, sa.and_(i.c.tenant_id == t.c.tenant_id, i.c.task_id == t.c.id))
@@ -107,7 +137,7 @@ def state(database: Database) -> sa.Select[Any]:
     t = schema.tasks
     batch = batch_table(database, _KEY)
     return (
-        sa.select(t.c.tenant_id, t.c.id, t.c.status, t.c.run_at)
+        sa.select(t.c.tenant_id, t.c.id, t.c.status, t.c.run_at, t.c.expires_at)
         .select_from(batch)
         .join(t, _is(batch))
     )
