@@ -73,6 +73,9 @@ def test_a_python_snippet_runs_and_prints_what_it_says(
     if "localhost:8000" in code:
         server: ServerProcess = request.getfixturevalue("server")
         code = code.replace("localhost:8000", f"127.0.0.1:{server.port}")
+    if "localhost/shop" in code:
+        url = request.getfixturevalue("postgres_database").partition("://")[2]
+        code = code.replace("localhost/shop", url)
     script = tmp_path / "snippet.py"
     script.write_text(code)
     done = run([sys.executable, script], tmp_path, surroundings)
