@@ -239,6 +239,7 @@ class ClientConnection(asyncio.Protocol):
             )
         self._closes = fields.close or (minor == b"0" and not fields.keep_alive)
         if target.startswith(PREFIX) or shared.redirect is not None:
+            self._closes |= minor == b"0"
             self._answer_itself(method, target, fields)
             return
         self._body_left = length or 0

@@ -41,6 +41,12 @@ def test_pages_need_the_token(balancer: BalancerProcess, path: str) -> None:
     assert httpx.get(f"{url}/nothing", headers=AUTHORIZED).status_code == 404
 
 
+def test_a_client_of_http_1_0_is_not_kept_waiting(balancer: BalancerProcess) -> None:
+    with connection(balancer.port) as raw:
+        raw.sendall(b"GET /_balancer/health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        assert b"\r\nConnection: close\r\n" in read_all(raw)
+
+
 def test_without_a_token_they_are_switched_off(directory: Path, instance: Instance) -> None:
     with balancing(directory, [instance.url], admin_token="") as balancer:
         for path in PAGES:
