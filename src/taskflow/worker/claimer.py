@@ -118,16 +118,17 @@ class Claimer:
         seconds_ahead = HORIZON_SECONDS * moving
         chosen: list[Delivery] = []
         surplus: list[str] = []
-        for delivery in deliveries:
+        refused: list[str] = []
+        for position, delivery in enumerate(deliveries):
             expected = min(HORIZON_SECONDS, guess.expected_seconds(delivery.task))
             is_too_soon = expected > seconds_ahead or expected >= HORIZON_SECONDS
             if len(chosen) >= free and is_too_soon:
-                surplus.append(delivery.receipt)
-                guess.be_cautious()
-                continue
+                # Nothing behind it goes first: short tasks in any number would keep it from ever finding a free slot.
+                surplus += [later.receipt for later in deliveries[position:]]
+                break
             is_admitted, grant = self._admission.admit(delivery.task)
             if not is_admitted:
-                surplus.append(delivery.receipt)
+                refused.append(delivery.receipt)
                 continue
             if grant is not None:
                 grants[delivery.receipt] = grant
@@ -135,6 +136,11 @@ class Claimer:
                 expected  # a long one keeps its slot all the time that others could have had
             )
             chosen.append(delivery)
+        if surplus:
+            guess.be_cautious()
+        elif len(chosen) <= free:
+            guess.be_confident()
+        surplus += refused
         if surplus:
             self._queue.nack(surplus)
         return chosen

@@ -19,6 +19,7 @@ from taskflow.services.execution import Execution
 from taskflow.worker.admission import Admission
 from taskflow.worker.claim_ahead import HORIZON_SECONDS, ClaimAhead
 from taskflow.worker.coroutines import Coroutines
+from taskflow.worker.handover import Handover
 from taskflow.worker.options import WorkerOptions
 from taskflow.worker.run import GivenBackError, Run
 from taskflow.worker.slot import Slot
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-GIVE_BACK_SECONDS = (
-    2 * HORIZON_SECONDS
-)  # what was claimed ahead and has not started by then was a wrong guess
+GIVE_BACK_SECONDS = 0.2  # what was claimed ahead and has not started by then was a wrong guess
 MAX_UNFINISHED = 2_000  # outcomes that wait to be written; beyond it nothing is claimed
 _MAX_ABANDONED_THREADS = (
     256  # beyond it a lost thread is replaced only when an abandoned one has ended
@@ -59,7 +58,7 @@ class Pool:
         self.claim_ahead = ClaimAhead(options.num_workers)
         self.coroutines = Coroutines()
         self.watchdog = Watchdog(self._look, monotonic)
-        self.handed_out: SimpleQueue[Run | None] = SimpleQueue()
+        self.handover = Handover()
         self.outcomes: SimpleQueue[tuple[Run, Outcome] | None] = SimpleQueue()
         self.waiting: set[Run] = set()  # claimed, not started
         self.leased: set[Run] = set()  # claimed, outcome not yet written
@@ -92,7 +91,7 @@ class Pool:
         if len(self.leased) - self.busy - waiting >= MAX_UNFINISHED:
             return 0
         ahead = self.claim_ahead.limit(moving)
-        self.claim_below = ahead // 2
+        self.claim_below = ahead * 3 // 4
         if ahead == 0:
             return free
         return free + ahead if waiting <= self.claim_below else 0
@@ -130,8 +129,7 @@ class Pool:
         """``ahead``: there are more of them than slots to take them."""
         self.leased.update(runs)
         self.waiting.update(runs)
-        for run in runs:
-            self.handed_out.put(run)
+        self.handover.put(runs, self.claim_ahead.seconds_apart)
         if ahead:
             self.watchdog.sooner(runs[0].claimed_at + GIVE_BACK_SECONDS)
         self.heartbeat.attempts_claimed()
@@ -226,8 +224,7 @@ class Pool:
 
     def end_slots(self, timeout_seconds: float) -> None:
         slots = list(self.slots)
-        for _ in slots:
-            self.handed_out.put(None)
+        self.handover.end(len(slots))
         deadline = self.monotonic() + timeout_seconds
         for slot in slots:
             slot.thread.join(max(0.0, deadline - self.monotonic()))

@@ -58,7 +58,7 @@ class Slot:
     def _work(self) -> None:
         pool = self._pool
         self._here = ThreadCall(self)
-        take, waiting = pool.handed_out.get, pool.waiting
+        take, waiting = pool.handover.take, pool.waiting
         try:
             while (run := take()) is not None:
                 self.run = run

@@ -200,3 +200,21 @@ def test_a_task_that_needs_more_than_there_is_is_never_taken(
     assert engine.works()
     assert all(is_pending(engine, task_id) for task_id in ids)
     assert engine.worker.snapshot()["not_served"] == ["elsewhere", "too_big"]
+
+
+def test_a_task_that_never_ran_here_is_not_kept_waiting_by_a_flood_of_short_ones(
+    make_engine: Callable[..., Engine],
+) -> None:
+    """Nobody knows whether it is short, so it needs a free slot; short ones claimed ahead must not take them all."""
+    engine = make_engine(num_workers=2)
+    ended: list[str] = []
+    engine.handler(lambda: ended.append("short"), name="short")
+    engine.handler(lambda: ended.append("new"), name="new")
+    engine.worker.start()
+    engine.run("short")
+    engine.worker.stop()
+    engine.submit_many("short", [()] * 3_000)
+    new = engine.submit("new", priority="high")
+    engine.worker.start()
+    engine.final(new)
+    assert ended.index("new") < 1_500

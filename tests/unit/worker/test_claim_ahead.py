@@ -20,8 +20,8 @@ def test_nothing_is_claimed_ahead_before_anything_is_known() -> None:
 
 
 def test_as_many_as_will_start_within_the_horizon() -> None:
-    assert learned(0.01).limit(4) == 40
-    assert learned(0.01).limit(1) == 10
+    assert learned(0.001).limit(4) == 4 * HORIZON_SECONDS / 0.001
+    assert learned(0.001).limit(1) == HORIZON_SECONDS / 0.001
     assert learned(HORIZON_SECONDS * 5).limit(4) == 0
 
 
@@ -53,9 +53,10 @@ def test_tasks_are_known_by_name() -> None:
     assert guess.is_long("new")
 
 
-def test_after_a_wrong_guess_it_waits_for_the_next_outcome() -> None:
+def test_after_a_wrong_guess_nothing_is_claimed_ahead_until_a_claim_went_well() -> None:
     guess = learned(0.001)
     guess.be_cautious()
-    assert guess.limit(4) == 0
     guess.observe("job", 0.001)
+    assert guess.limit(4) == 0
+    guess.be_confident()
     assert guess.limit(4) > 0
