@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class _Store:
 
         assert timed(f"relay {_BATCH}", relay) == _BATCH
         for name, where in _LISTS.items():
-            page = timed(name, lambda where=where: self._list(where, None))
+            page = timed(name, partial(self._list, where, None))
             assert page, name
         middle = page[-1].task.task_id
         timed("list: a later page", lambda: self._list(TaskFilter(), middle))

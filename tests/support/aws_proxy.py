@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date"})
@@ -156,9 +156,9 @@ class AwsProxy:
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version: ClassVar[str] = "HTTP/1.1"
-            disable_nagle_algorithm: ClassVar[bool] = True
-            wbufsize: ClassVar[int] = -1  # headers and body in one packet
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            wbufsize = -1  # headers and body in one packet
 
             def setup(self) -> None:
                 super().setup()
@@ -198,9 +198,9 @@ class AwsProxy:
                 pass
 
         class Server(ThreadingHTTPServer):
-            daemon_threads: ClassVar[bool] = True
-            allow_reuse_address: ClassVar[bool] = True
-            request_queue_size: ClassVar[int] = 128
+            daemon_threads = True
+            allow_reuse_address = True
+            request_queue_size = 128
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 pass  # connections break here on purpose
