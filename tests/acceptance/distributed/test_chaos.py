@@ -28,7 +28,7 @@ from tests.support import aws, backends
 from tests.support.aws_proxy import AwsProxy, aws_proxy
 from tests.support.postgres_cluster import Cluster, cluster
 
-ROUNDS = int(os.environ.get("TASKFLOW_TEST_CHAOS_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("TASKFLOW_TEST_CHAOS_ROUNDS", "1"))
 _ROUND_SECONDS = 8
 _UNREACHABLE_SECONDS = 5.0
 _LEASE_SECONDS = 5.0

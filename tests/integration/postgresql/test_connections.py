@@ -98,9 +98,10 @@ def test_never_more_than_the_pool_under_500_concurrent_requests(
     with api(postgres_database, tmp_path, command) as server, Watched(postgres_database) as watched:
         statuses = asyncio.run(ask(server.url, 500))
     assert statuses == {202: 200, 200: 200, 404: 100}
-    [(named, most)] = watched.most.items()
+    # A connection that is being set up has no name yet.
+    [named] = filter(None, watched.most)
     assert named.startswith(name)
-    assert 1 <= most <= 5
+    assert 1 <= watched.most[named] <= 5
     if command == "dev":
         assert f"-{server.process.pid}-" in named
 
