@@ -8,45 +8,49 @@ from queue import SimpleQueue
 
 from taskflow.worker.run import Run
 
-# By so much each priority goes before the next one. All four together stay below the time after which an attempt that
-# was claimed ahead is given back, so that nobody is overtaken until then, again and again.
-_PRIORITY_SECONDS = 0.05
+# By so much each priority goes before the next one. All of them together stay below the time after which an attempt
+# that was claimed ahead is given back, so that nobody is overtaken until then, again and again.
+_PRIORITY_SECONDS = 0.03
 _TENANTS_REMEMBERED = 256
 
 
 class Handover:
-    """What is claimed ahead must not make others wait that are claimed later: a tenant's attempts count as starting one
-    after the other, from the time they were claimed, so that those of another tenant come in between (start-time fair
-    queueing, with time itself as the virtual time), and a higher priority overtakes lower ones.
+    """What is claimed ahead must not make others wait that are claimed later: tenants take turns, whatever each has
+    here (start-time fair queueing, as in the queue itself), and a higher priority overtakes lower ones.
 
     `put` is called by one thread, `take` by any. Every step is a single operation that CPython makes atomic.
     """
 
     def __init__(self) -> None:
         self._tokens: SimpleQueue[bool] = SimpleQueue()  # one per attempt; False: end
-        self._order: list[tuple[float, int, Run]] = []
+        self._order: list[tuple[float, int, int, Run]] = []
         self._count = 0
-        self._next_start: dict[str, float] = {}  # by tenant: of its next attempt
+        self._turn = 0  # of the attempt that was taken last
+        self._next_turns: dict[str, int] = {}  # by tenant
 
     def put(self, runs: Sequence[Run], seconds_apart: float) -> None:
         """``seconds_apart``: how soon after one another slots become free for them, about."""
-        next_start, order, tokens = self._next_start, self._order, self._tokens
-        if len(next_start) > _TENANTS_REMEMBERED:
-            claimed_at = runs[0].claimed_at
-            self._next_start = next_start = {
-                tenant_id: start for tenant_id, start in next_start.items() if start > claimed_at
+        next_turns, order, tokens = self._next_turns, self._order, self._tokens
+        if len(next_turns) > _TENANTS_REMEMBERED:
+            self._next_turns = next_turns = {
+                tenant_id: turn for tenant_id, turn in next_turns.items() if turn > self._turn
             }
+        head_start = _PRIORITY_SECONDS / seconds_apart
         for run in runs:
             task = run.attempt.task
-            start = max(run.claimed_at, next_start.get(task.tenant_id, 0.0))
-            next_start[task.tenant_id] = start + seconds_apart
+            turn = max(self._turn, next_turns.get(task.tenant_id, 0))
+            next_turns[task.tenant_id] = turn + 1
             self._count += 1
-            heappush(order, (start + task.priority * _PRIORITY_SECONDS, self._count, run))
+            heappush(order, (turn + task.priority * head_start, self._count, turn, run))
             tokens.put(True)
 
     def take(self) -> Run | None:
         """The next one; waits for it. None: the slot is to end, once for every `end`."""
-        return heappop(self._order)[2] if self._tokens.get() else None
+        if not self._tokens.get():
+            return None
+        _, _, turn, run = heappop(self._order)
+        self._turn = max(self._turn, turn)
+        return run
 
     def end(self, slots: int) -> None:
         """So many slots end, after all that is here already."""

@@ -71,8 +71,10 @@ def test_slots_end_after_what_is_here() -> None:
     assert taken(handover, 3) == [run, None, None]
 
 
-def test_tenants_are_forgotten_when_their_time_has_come() -> None:
+def test_tenants_are_forgotten_when_their_turns_have_come() -> None:
     handover = Handover()
     for number in range(1_000):
-        handover.put(runs(1, at=float(number), tenant_id=f"t{number}"), APART)
-    assert len(handover._next_start) < 300
+        handover.put(runs(1, at=0.0, tenant_id=f"t{number}"), APART)
+        handover.put(runs(1, at=0.0, tenant_id="busy"), APART)
+        taken(handover, 2)
+    assert len(handover._next_turns) < 300

@@ -1,0 +1,111 @@
+"""The task queue, and what has to be there for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from taskflow.core.errors import ConfigurationError
+from taskflow.core.task import TaskPriority
+from taskflow.ports.clock import Clock
+from taskflow.ports.events import EventQueue
+from taskflow.ports.queue import TaskQueue
+from taskflow.settings import Settings
+
+if TYPE_CHECKING:
+    from taskflow.adapters.queue.sqs.names import QueueNames
+
+
+def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
+    queue = _build_queue(settings, clock, works=works)
+    if settings.chaos_seed:
+        from taskflow.adapters.queue.chaos import ChaosQueue
+
+        return ChaosQueue(queue, seed=settings.chaos_seed)
+    return queue
+
+
+def _build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
+    match settings.resolved_queue_backend:
+        case "local":
+            if not works:
+                from taskflow.adapters.queue.detached import DetachedQueue
+
+                return DetachedQueue()
+            from taskflow.adapters.queue.local import LocalTaskQueue
+
+            return LocalTaskQueue(
+                clock,
+                # The lease decides who owns a task; the message stays hidden a little longer than it.
+                visibility_timeout_seconds=settings.lease_seconds * 2,
+                starvation_every=settings.starvation_every,
+            )
+        case "sqs":
+            from taskflow.adapters.queue.sqs.client import sqs_clients
+            from taskflow.adapters.queue.sqs.queue import SQSTaskQueue
+
+            priorities = settings.priorities or frozenset(map(int, TaskPriority))
+            serves = priorities if works else frozenset()
+            return SQSTaskQueue(
+                sqs_clients(
+                    region=settings.aws_region,
+                    threads=settings.num_workers,
+                    receivers=len(serves),
+                ),
+                _queue_names(settings),
+                visibility_timeout_seconds=settings.lease_seconds * 2,
+                serves=serves,
+                starvation_every=settings.starvation_every,
+                wait_seconds=settings.queue_poll_seconds,
+            )
+        case never:
+            assert_never(never)
+
+
+def provision_queues(settings: Settings) -> dict[str, bool]:
+    """Make each priority's queue and dead-letter queue, or set their attributes right. Which of them are new.
+
+    Raises ConfigurationError, QueueUnavailableError.
+    """
+    from taskflow.adapters.queue.sqs.client import sqs_client
+    from taskflow.adapters.queue.sqs.provision import provision
+
+    client = sqs_client(region=settings.aws_region)
+    try:
+        return provision(
+            client,
+            _queue_names(settings),
+            visibility_timeout_seconds=settings.lease_seconds * 2,
+        )
+    finally:
+        client.close()
+
+
+def _queue_names(settings: Settings) -> QueueNames:
+    from taskflow.adapters.queue.sqs.names import QueueNames
+
+    return QueueNames(
+        settings.queue_prefix,
+        {
+            TaskPriority.CRITICAL: settings.queue_url_critical,
+            TaskPriority.HIGH: settings.queue_url_high,
+            TaskPriority.NORMAL: settings.queue_url_normal,
+            TaskPriority.LOW: settings.queue_url_low,
+        },
+    )
+
+
+def build_event_queue(settings: Settings, clock: Clock) -> EventQueue:
+    """For a Lambda function that SQS calls. Raises ConfigurationError when the queue is not SQS."""
+    if settings.resolved_queue_backend != "sqs":
+        raise ConfigurationError(
+            "a function that messages are brought to needs TASKFLOW_QUEUE_BACKEND=sqs (or TASKFLOW_BACKEND=aws)"
+        )
+    from taskflow.adapters.queue.sqs.client import sqs_client
+    from taskflow.adapters.queue.sqs.event_messages import EventMessages
+    from taskflow.adapters.queue.sqs.event_queue import SQSEventQueue
+
+    return SQSEventQueue(
+        build_queue(settings, clock, works=False),
+        EventMessages(lambda: sqs_client(region=settings.aws_region), _queue_names(settings)),
+        monotonic=clock.monotonic,
+    )
