@@ -243,7 +243,8 @@ def test_a_killed_function_loses_nothing(cloud: Cloud, tmp_path: Path) -> None:
     source = cloud.source()
     [record] = source.receive(1)
     invocation = worker.begin({"Records": [record]})
-    eventually(lambda: (tmp_path / "killed").exists())
+    mark = tmp_path / "killed"
+    eventually(lambda: mark.exists() and mark.read_text() == "ran\n")
     worker.kill()
     with pytest.raises(FunctionCrashedError):
         invocation.result(30)
@@ -256,9 +257,9 @@ def test_a_killed_function_loses_nothing(cloud: Cloud, tmp_path: Path) -> None:
     source.drain(worker)
     done = cloud.get(task)
     assert (done.status, done.crash_count, done.attempt) == ("completed", 1, 2)
-    assert (tmp_path / "killed").read_text() == "ran\nran\n"
+    assert mark.read_text() == "ran\nran\n"
     assert source.invoke(worker, [record]) == []  # the first message comes back, late
-    assert (tmp_path / "killed").read_text() == "ran\nran\n"
+    assert mark.read_text() == "ran\nran\n"
 
 
 def test_a_message_that_comes_back_while_its_task_runs_starts_nothing(
