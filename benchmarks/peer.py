@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from huey import SqliteHuey
+from huey import Huey, SqliteHuey
 
 from benchmarks.runs import Run
 
@@ -14,10 +14,22 @@ _TIMEOUT_SECONDS = 300.0
 
 
 def run_huey(directory: Path, tasks: int, workers: int) -> Run:
-    """``tasks`` no-op tasks, from the first submission until the last result is stored."""
-    huey = SqliteHuey(
-        "benchmark", filename=str(directory / "huey.db"), fsync=True, journal_mode="wal", timeout=60
+    """On a SQLite file in ``directory``."""
+    return run_on(
+        SqliteHuey(
+            "benchmark",
+            filename=str(directory / "huey.db"),
+            fsync=True,
+            journal_mode="wal",
+            timeout=60,
+        ),
+        tasks,
+        workers,
     )
+
+
+def run_on(huey: Huey, tasks: int, workers: int) -> Run:
+    """``tasks`` no-op tasks, from the first submission until the last result is stored."""
 
     @huey.task()  # type: ignore[untyped-decorator]
     def noop(n: int) -> int:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from benchmarks.peer import run_on
 from benchmarks.postgresql.databases import count
 from benchmarks.runs import Run
 
@@ -67,25 +68,7 @@ def run_huey(url: str, tasks: int, workers: int) -> Run:
     """Huey on PostgreSQL, results stored, worker threads in this process."""
     from huey import PostgresHuey
 
-    huey = PostgresHuey("benchmark", dsn=url)
-
-    @huey.task()  # type: ignore[untyped-decorator]
-    def noop(n: int) -> int:
-        return n
-
-    consumer = huey.create_consumer(workers=workers, periodic=False, check_worker_health=False)
-    consumer.start()
-    try:
-        noop(0)(blocking=True, timeout=60)
-        cpu, began = time.process_time(), time.perf_counter()
-        for n in range(tasks):
-            noop(n)
-        submitted = time.perf_counter()
-        _wait(lambda: huey.storage.result_store_size() >= tasks)
-        ended, cpu = time.perf_counter(), time.process_time() - cpu
-    finally:
-        consumer.stop(graceful=True)
-    return Run(tasks, submitted - began, ended - began, cpu)
+    return run_on(PostgresHuey("benchmark", dsn=url), tasks, workers)
 
 
 def run_procrastinate(url: str, tasks: int, workers: int) -> Run:

@@ -2,7 +2,7 @@
 
 Claiming many at once makes transactions cheap; claiming what cannot start soon makes priority, fairness and
 cancellation a lie. So: only what will start within about 20 ms, judged by how long such tasks took so far; that is
-still hundreds of the shortest ones. (With 100 ms a quiet tenant waited five times as long beside a flood of others.)
+still hundreds of the shortest ones. With 100 ms a quiet tenant waited two to three times as long beside a flood.
 """
 
 from __future__ import annotations
