@@ -1,9 +1,9 @@
 """Group commit: concurrent callers share transactions.
 
-While one batch commits, the next gathers; there is no timer and no thread of its own. Whoever finds nobody committing
-commits everything that has gathered, including what came from others, so a lone caller pays for nothing but its own
-commit, and a crowd pays for one commit per batch: whoever leads waits, less long than the last commit took, for those
-who were answered by it.
+While one batch commits, the next gathers; there is no fixed delay and no thread of its own. Whoever finds nobody
+committing commits everything that has gathered, including what came from others. So a lone caller pays for nothing but
+its own commit, and a crowd pays for one commit per batch: whoever leads waits, no longer than the last commit took, for
+those who were answered by it.
 """
 
 from __future__ import annotations
