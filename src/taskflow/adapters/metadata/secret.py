@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from taskflow.aws import session
 from taskflow.core.errors import ConfigurationError, StoreUnavailableError, TaskFlowError
 from taskflow.logs import get_logger
 
@@ -95,7 +96,6 @@ class SecretsManagerCredentials:
 def secrets_manager_credentials(arn: str) -> SecretsManagerCredentials:
     """With a client for the region in the ARN; AWS_ENDPOINT_URL and credentials are AWS's own variables."""
     try:
-        import boto3
         from botocore.config import Config
     except ImportError as exc:
         raise ConfigurationError(
@@ -111,5 +111,5 @@ def secrets_manager_credentials(arn: str) -> SecretsManagerCredentials:
         read_timeout=_TIMEOUT_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 3},
     )
-    client = boto3.client("secretsmanager", region_name=parts[3], config=config)
+    client = session(parts[3]).create_client("secretsmanager", config=config)
     return SecretsManagerCredentials(client, arn)

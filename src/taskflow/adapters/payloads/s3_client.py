@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from taskflow.aws import session
 from taskflow.core.errors import ConfigurationError, StoreUnavailableError
 
 _CONNECT_SECONDS = 5.0
@@ -44,12 +45,11 @@ _THROTTLED = frozenset(
 
 
 def s3_client(*, region: str | None, connections: int) -> Any:
-    """A thread-safe boto3 client with ``connections`` of its own; AWS's variables say to whom. Close it.
+    """A thread-safe client of botocore with ``connections`` of its own; AWS's variables say to whom. Close it.
 
     Raises ConfigurationError when boto3 is not installed or cannot be configured.
     """
     try:
-        import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError as exc:
@@ -64,12 +64,14 @@ def s3_client(*, region: str | None, connections: int) -> Any:
         "signature_version": "s3v4",  # presigned URLs too: the older signature ends where KMS begins
     }
     try:
-        session = boto3.session.Session(region_name=region)
-        client = session.client("s3", config=Config(**options))
+        aws = session(region)
+        client = aws.create_client("s3", config=Config(**options))
         if not client.meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn")):
             # An emulator: bucket.localhost is no address everywhere.
             client.close()
-            client = session.client("s3", config=Config(**options, s3={"addressing_style": "path"}))
+            client = aws.create_client(
+                "s3", config=Config(**options, s3={"addressing_style": "path"})
+            )
     except (BotoCoreError, ValueError) as exc:
         raise ConfigurationError(f"S3 cannot be used as AWS's variables are set: {exc}") from exc
     return client

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from taskflow.adapters.queue.sqs.limits import LONG_POLL_SECONDS
+from taskflow.aws import session
 from taskflow.core.errors import ConfigurationError
 
 _CONNECT_SECONDS = 3.0
@@ -26,13 +27,12 @@ class Clients(NamedTuple):
 
 
 def sqs_clients(*, region: str | None, threads: int = 0, receivers: int = 4) -> Clients:
-    """Made once per process: a client costs 100 ms. Thread safe, with a connection for each of ``threads`` that submit
+    """Made once per process, at some 100 ms. Thread safe, with a connection for each of ``threads`` that submit
     and work, and of ``receivers``. Endpoint and credentials: AWS's own variables.
 
     Raises ConfigurationError when boto3 is not installed or cannot be configured.
     """
     try:
-        import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError as exc:
@@ -52,10 +52,10 @@ def sqs_clients(*, region: str | None, threads: int = 0, receivers: int = 4) -> 
         )
 
     try:
-        session = boto3.session.Session(region_name=region)
+        aws = session(region)
         return Clients(
-            calls=session.client("sqs", config=config(_READ_SECONDS, threads + _OTHER_THREADS)),
-            polls=session.client(
+            calls=aws.create_client("sqs", config=config(_READ_SECONDS, threads + _OTHER_THREADS)),
+            polls=aws.create_client(
                 "sqs", config=config(LONG_POLL_SECONDS + _READ_SECONDS, max(1, receivers))
             ),
         )
