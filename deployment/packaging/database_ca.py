@@ -22,7 +22,7 @@ NOT_VERIFIED = (
 def database_ca(
     given: Path | None, region: str, *, keep: Path, address: str = _BUNDLE
 ) -> bytes | None:
-    """PEM for `build`: ``given``, or what AWS offers for the region now, or offered last time (``keep``), in this order.
+    """PEM for `build`: ``given``, else what AWS offers for the region, else what it offered last time (``keep``).
 
     None: nothing of this could be had, and `NOT_VERIFIED` is to be said. RDS Proxy's certificates come from the
     public Amazon Trust Services, whose roots are always added. Raises PackagingError for a file without certificates.
