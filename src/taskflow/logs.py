@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -127,16 +127,22 @@ def get_logger(name: str) -> Logger:
 
 
 def configure(
-    level: str = "info", format: LogFormat = "auto", *, service: str = "taskflow"
+    level: str = "info",
+    format: LogFormat = "auto",
+    *,
+    service: str = "taskflow",
+    also: Callable[[str], None] | None = None,
 ) -> None:
     """Send all logs of this process to stderr, in our shape. For entry points only; the last call counts.
 
     ``level`` as in `Settings.log_level`; ``format`` auto: readable on a terminal, else JSON lines with ``ts, level,
-    event, logger, service, version`` and the bound fields. ``service`` names the kind of process.
+    event, logger, service, version`` and the bound fields. ``service`` names the kind of process. ``also`` gets every line as JSON, one
+    call at a time; it must not raise.
     """
     as_json = format == "json" or (format == "auto" and not sys.stderr.isatty())
-    handler = _StderrHandler()
-    handler.setFormatter(_JSONFormatter(service) if as_json else _ConsoleFormatter())
+    lines = _JSONFormatter(service)
+    handler = _StderrHandler(lines, also)
+    handler.setFormatter(lines if as_json else _ConsoleFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -151,9 +157,17 @@ def configure(
 class _StderrHandler(logging.Handler):
     """Whatever `sys.stderr` is now; one write per line, so that processes sharing it do not mix theirs."""
 
+    def __init__(self, lines: _JSONFormatter, also: Callable[[str], None] | None) -> None:
+        super().__init__()
+        self._lines = lines
+        self._also = also
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            sys.stderr.write(self.format(record) + "\n")
+            text = self.format(record)
+            if self._also is not None:
+                self._also(text if self.formatter is self._lines else self._lines.format(record))
+            sys.stderr.write(text + "\n")
             sys.stderr.flush()
         except Exception:  # noqa: BLE001 - a log line never breaks what it reports on
             self.handleError(record)  # says so on stderr

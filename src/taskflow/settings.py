@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     queue_url_high: str = Field("", description="Full URL instead of the name")
     queue_url_normal: str = Field("", description="Full URL instead of the name")
     queue_url_low: str = Field("", description="Full URL instead of the name")
+    long_task_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="Tasks with a longer timeout go to queues of their own, prefix-long-priority; 0: none do. SQS only",
+    )
     s3_bucket: str = Field("", description="Bucket of payloads, results and artifacts")
     s3_prefix: str = Field("", description="Before every key, e.g. taskflow/")
     s3_encryption: Literal["AES256", "aws:kms"] = Field(
@@ -267,6 +272,10 @@ class Settings(BaseSettings):
         le=65535,
         description="Port on which `taskflow worker` answers GET /health; 0: none",
     )
+    worker_queues: Literal["ordinary", "long", "all"] = Field(
+        "all",
+        description="Which SQS queues workers here serve: ordinary, long (those of long tasks) or all",
+    )
     worker_priorities: Names = Field(
         (), description="Serve only these priorities, comma-separated; empty: all"
     )
@@ -341,6 +350,22 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else JSON"
     )
+    log_keep_bytes: int = Field(
+        32 * 2**20,
+        ge=0,
+        description="Logs kept in the home for `taskflow logs`, of all processes together; on AWS and with 0: none",
+    )
+
+    # Metrics for CloudWatch
+    metrics_emf: bool = Field(
+        False, description="Write metrics among the logs, in CloudWatch's embedded metric format"
+    )
+    metrics_emf_seconds: float = Field(
+        60.0, ge=1, description="How often; a Lambda function writes at the end of each invocation"
+    )
+    metrics_emf_tasks: int = Field(
+        50, ge=0, description="Most tasks with metrics of their own; the others share one: other"
+    )
 
     @field_validator(
         "tasks",
@@ -385,6 +410,17 @@ class Settings(BaseSettings):
     @property
     def resolved_payload_backend(self) -> Literal["files", "s3"]:
         return self.payload_backend or ("s3" if self.backend == "aws" else "files")
+
+    @property
+    def log_directory(self) -> Path | None:
+        """Where the processes of this machine keep their logs; None: nowhere, on AWS CloudWatch does."""
+        return None if self.is_on_aws or not self.log_keep_bytes else self.home / "logs"
+
+    @property
+    def is_on_aws(self) -> bool:
+        """Whether queue or payloads are AWS's own; an emulator's are not."""
+        uses_aws = self.resolved_queue_backend == "sqs" or self.resolved_payload_backend == "s3"
+        return uses_aws and not os.environ.get("AWS_ENDPOINT_URL")
 
     @property
     def aws_region(self) -> str | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Path, Request
 
-from taskflow.api.errors import REQUEST_ID
+from taskflow.api.errors import REQUEST_ID, TENANT_ID
 from taskflow.api.http_metrics import HttpMetrics
 from taskflow.bootstrap import Runtime
 from taskflow.core.errors import TaskNotFoundError
@@ -43,6 +43,7 @@ def instance_of(request: Request) -> Instance:
 
 def tenant_of(request: Request) -> str:
     """Whose tasks this request is about. Every route asks, so that authentication has one place to answer."""
+    request.scope[TENANT_ID] = DEFAULT_TENANT
     return DEFAULT_TENANT
 
 

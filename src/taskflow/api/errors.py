@@ -21,6 +21,7 @@ log = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "taskflow.request_id"  # where the middleware leaves it in the ASGI scope
+TENANT_ID = "taskflow.tenant_id"  # where a route that asked whose request it is leaves the answer, for the log
 _DEFAULT_RETRY_AFTER_SECONDS = 1.0
 
 # Code → status and title. Codes of `core/errors.py` that are not here never reach a client on purpose: 500.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taskflow.api.errors import REQUEST_ID, BodyError, problem_response, unexpected
+from taskflow.api.errors import REQUEST_ID, TENANT_ID, BodyError, problem_response, unexpected
 from taskflow.api.http_metrics import HttpMetrics
 from taskflow.core.errors import PayloadTooLargeError
 from taskflow.logs import bound_contextvars, get_logger
@@ -69,6 +69,8 @@ class RequestLog:
         fields = {"method": method, "path": _path(scope), "status": status}
         if (task_id := scope.get("path_params", {}).get("task_id")) is not None:
             fields["task_id"] = task_id
+        if (tenant_id := scope.get(TENANT_ID)) is not None:
+            fields["tenant_id"] = tenant_id
         write("http.request", **fields, route=route, duration_ms=round(seconds * 1_000, 3))
 
 

@@ -16,6 +16,7 @@ from taskflow.cli import (
     cluster,
     dead_letters,
     dev,
+    logs,
     overview,
     provision,
     store,
@@ -68,6 +69,7 @@ program.add_typer(dead_letters.commands, name="dead-letters")
 program.command()(overview.handlers)
 program.command()(overview.workers)
 program.command()(overview.stats)
+program.command()(logs.logs)
 program.command()(store.backup)
 program.command()(store.restore)
 program.command()(store.migrate)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 def run(app: TaskFlow, *, service: str, greet: Callable[[str], None]) -> int:
     """Serve ``app``'s API until a signal, and return the exit code. ``greet`` gets the address once all is well."""
-    from taskflow import logs
     from taskflow.api.app import create_app
     from taskflow.api.server import serve
+    from taskflow.cli import process_logs
     from taskflow.listening import address_of, listen
 
     settings = app.settings
-    logs.configure(settings.log_level, settings.log_format, service=service)
+    process_logs.configure(settings, service)
     # Bound first: a port that is taken is the likeliest mistake, and the cheapest to find out.
     with listen(settings.host, settings.port) as listener:
         stopping = _Stopping(app)

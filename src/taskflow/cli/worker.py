@@ -42,8 +42,8 @@ def worker(
 
 
 def _run(settings: Settings) -> int:
-    from taskflow import logs
     from taskflow.app import TaskFlow
+    from taskflow.cli import process_logs
     from taskflow.core.errors import ConfigurationError
     from taskflow.worker.health import HealthEndpoint
     from taskflow.worker.signals import SIGNALS, StopSignals
@@ -52,7 +52,7 @@ def _run(settings: Settings) -> int:
         raise ConfigurationError(
             "a worker that may run nothing at once: set TASKFLOW_NUM_WORKERS or --workers to 1 or more"
         )
-    logs.configure(settings.log_level, settings.log_format, service="worker")
+    process_logs.configure(settings, "worker")
     app = TaskFlow(settings)
     has_left = threading.Event()
 

@@ -6,7 +6,7 @@ import math
 import threading
 from collections import Counter as Tally
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -73,10 +73,31 @@ class Latencies:
         }
 
 
+class Recorder(Protocol):
+    """Who else is told of everything, in the same words; thread safe. `observability.metrics.Metrics` is one."""
+
+    def submitted(self, by_task: Mapping[str, int]) -> None: ...
+
+    def rejected(self, reason: str, count: int = 1) -> None: ...
+
+    def started(self, waits_ms: Mapping[tuple[str, int], list[float]]) -> None: ...
+
+    def finished(
+        self,
+        runs_ms: Mapping[tuple[str, str], list[float]],
+        errors: Mapping[tuple[str, str], int],
+    ) -> None: ...
+
+    def leases_lost(self, count: int) -> None: ...
+
+    def recovered(self, count: int) -> None: ...
+
+
 class Counters:
     """Thread safe. ``registry`` is what `/metrics` exposes; task names are its only open label."""
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder | None = None) -> None:
+        self._recorder = recorder
         self.registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._totals: Tally[str] = Tally()
@@ -122,6 +143,8 @@ class Counters:
         for task, count in by_task.items():
             self._submitted.labels(task).inc(count)
         self._add("enqueued", sum(by_task.values()))
+        if self._recorder is not None:
+            self._recorder.submitted(by_task)
 
     def replayed(self, count: int) -> None:
         self._replayed.inc(count)
@@ -131,10 +154,14 @@ class Counters:
         """A submission that was refused; ``reason`` is the error's code."""
         self._rejected.labels(reason).inc(count)
         self._add("rejected", count)
+        if self._recorder is not None:
+            self._recorder.rejected(reason, count)
 
-    def started(self, waits_ms: Mapping[str, list[float]]) -> None:
-        """Attempts started, with the time each waited since it was due, by task."""
-        for task, waits in waits_ms.items():
+    def started(self, waits_ms: Mapping[tuple[str, int], list[float]]) -> None:
+        """Attempts started, with the time each waited since it was due, by task and priority."""
+        if self._recorder is not None:
+            self._recorder.started(waits_ms)
+        for (task, _), waits in waits_ms.items():
             self._started.labels(task).inc(len(waits))
             histogram = self._wait.labels(task)
             for wait in waits:
@@ -143,9 +170,14 @@ class Counters:
             self._add("dequeued", len(waits))
 
     def finished(
-        self, runs_ms: Mapping[tuple[str, str], list[float]], error_classes: Mapping[str, int]
+        self,
+        runs_ms: Mapping[tuple[str, str], list[float]],
+        errors: Mapping[tuple[str, str], int],
     ) -> None:
-        """Attempts ended, with their run times, by task and outcome (a task status)."""
+        """Attempts ended, with their run times, by task and outcome (a task status); and how many of them with an
+        error, by its class and the outcome."""
+        if self._recorder is not None:
+            self._recorder.finished(runs_ms, errors)
         for (task, outcome), runs in runs_ms.items():
             self._finished.labels(task, outcome).inc(len(runs))
             histogram = self._run.labels(task)
@@ -153,15 +185,21 @@ class Counters:
                 histogram.observe(run / 1000)
             self.run_ms.add(runs)
             self._add(_TOTAL_OF.get(outcome, outcome), len(runs))
-        if error_classes:
+        if errors:
             with self._lock:
-                self._errors.update(error_classes)
+                for (kind, _), count in errors.items():
+                    self._errors[kind] += count
 
     def fenced(self, count: int) -> None:
+        """Outcomes that were not written, because the lease had been lost."""
+        if self._recorder is not None:
+            self._recorder.leases_lost(count)
         self._fenced.inc(count)
         self._add("fenced", count)
 
     def recovered(self, count: int) -> None:
+        if self._recorder is not None:
+            self._recorder.recovered(count)
         self._recovered.inc(count)
         self._add("recovered", count)
 

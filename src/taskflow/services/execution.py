@@ -19,7 +19,7 @@ from taskflow.core.errors import (
     UnknownTaskError,
 )
 from taskflow.core.registry import Handler, Registry
-from taskflow.core.task import FINAL, TaskStatus
+from taskflow.core.task import FINAL, TaskPriority, TaskStatus
 from taskflow.ports.metadata import (
     ClaimedTask,
     ExecutionStore,
@@ -95,12 +95,13 @@ class Execution:
         )
         if len(result.tasks) < len(deliveries):
             self._put_back(deliveries, by_key, result.unclaimed)
-        waits: dict[str, list[float]] = {}
+        waits: dict[tuple[str, int], list[float]] = {}
         attempts = []
         for task in result.tasks:
             receipt = by_key[TaskKey(task.tenant_id, task.task_id)].receipt
             attempts.append(Attempt(task, receipt, self._registry.find(task.task)))
-            waits.setdefault(task.task, []).append(max(0, task.started_at - task.run_at) / 1000)
+            wait_ms = max(0, task.started_at - task.run_at) / 1000
+            waits.setdefault((task.task, task.priority), []).append(wait_ms)
         self._counters.started(waits)
         return attempts
 
@@ -199,14 +200,18 @@ class Execution:
             self._counters.fenced(len(fenced))
         ended = set(result.ended)
         runs: dict[tuple[str, str], list[float]] = {}
-        errors: dict[str, int] = {}
+        errors: dict[tuple[str, str], int] = {}
         logged = log.enabled(logging.INFO)
         for attempt, outcome in done:
             task = attempt.task
             key = (task.tenant_id, task.task_id)
             if fenced and key in fenced:
                 log.warning(
-                    "task.fenced", task=task.task, task_id=task.task_id, attempt=task.attempt
+                    "task.fenced",
+                    task=task.task,
+                    task_id=task.task_id,
+                    tenant_id=task.tenant_id,
+                    attempt=task.attempt,
                 )
                 continue
             status = outcome.status
@@ -214,7 +219,7 @@ class Execution:
                 status = TaskStatus.CANCELLED  # asked for while it ran: it is not run again
             runs.setdefault((task.task, status.value), []).append(outcome.duration_ms)
             if outcome.error is not None:
-                kind = orjson.loads(outcome.error)["classification"]
+                kind = (orjson.loads(outcome.error)["classification"], status.value)
                 errors[kind] = errors.get(kind, 0) + 1
             if logged:
                 _log(attempt, outcome, status)
@@ -261,6 +266,7 @@ _EVENT_OF = {
     TaskStatus.RETRYING: "task.retrying",
     TaskStatus.PENDING: "task.released",
 }
+_PRIORITY = tuple(priority.name.lower() for priority in TaskPriority)
 
 
 def _log(attempt: Attempt, outcome: Outcome, status: TaskStatus) -> None:
@@ -269,6 +275,7 @@ def _log(attempt: Attempt, outcome: Outcome, status: TaskStatus) -> None:
         "task": task.task,
         "task_id": task.task_id,
         "tenant_id": task.tenant_id,
+        "priority": _PRIORITY[task.priority],
         "attempt": task.attempt,
         "duration_ms": round(outcome.duration_ms, 3),
         "wait_ms": round(max(0, task.started_at - task.run_at) / 1000, 3),

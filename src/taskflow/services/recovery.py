@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
+
+import orjson
 
 from taskflow import logs
 from taskflow.core.errors import AttemptCancelledError, WorkerCrashedError
+from taskflow.core.events import EventType
 from taskflow.core.registry import Registry
 from taskflow.core.task import TaskStatus
 from taskflow.ports.clock import Clock
 from taskflow.ports.liveness import Liveness
-from taskflow.ports.metadata import ExecutionStore, LostTask, Outcome, WorkerRecord, WorkerStore
+from taskflow.ports.metadata import (
+    ExecutionStore,
+    LostTask,
+    Outcome,
+    TaskKey,
+    WorkerRecord,
+    WorkerStore,
+)
 from taskflow.services.completions import Completions
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
@@ -85,8 +95,10 @@ class Recovery:
             if not goes_on():
                 break
             chunk = confirmed[start : start + _BATCH]
-            result = self._conclusion.commit([self._outcome(task) for task in chunk])
+            outcomes = [self._outcome(task) for task in chunk]
+            result = self._conclusion.commit(outcomes)
             recovered += len(chunk) - len(result.fenced)
+            _log(chunk, outcomes, set(result.fenced))
         if recovered:
             self._counters.recovered(recovered)
             log.warning("tasks.recovered", count=recovered, dead_workers=len(dead))
@@ -109,6 +121,7 @@ class Recovery:
     def _expire(self, goes_on: Callable[[], bool]) -> None:
         while goes_on() and (ended := self._store.expire(limit=_BATCH)):
             self._completions.publish(ended)
+            log.info("tasks.expired", count=len(ended))
 
     def _silent(self, workers: Sequence[WorkerRecord]) -> list[str]:
         """Those nobody has heard of for long, nor while this was watched: a clock that jumps silences nobody."""
@@ -148,4 +161,30 @@ class Recovery:
             self._registry.find(task.task),
             duration_ms=0.0,
             again=TaskStatus.PENDING,
+        )
+
+
+_EVENT_OF = {
+    TaskStatus.PENDING: EventType.RECOVERED,
+    TaskStatus.FAILED: EventType.FAILED,
+    TaskStatus.CANCELLED: EventType.CANCELLED,
+}
+
+
+def _log(tasks: Sequence[LostTask], outcomes: Sequence[Outcome], fenced: Set[TaskKey]) -> None:
+    """The attempts that nobody was left to write of, in the words of those that ended well."""
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        if (task.tenant_id, task.task_id) in fenced or outcome.error is None:
+            continue
+        error = orjson.loads(outcome.error)
+        log.warning(
+            _EVENT_OF[outcome.status],
+            task=task.task,
+            task_id=task.task_id,
+            tenant_id=task.tenant_id,
+            attempt=task.attempt,
+            dead_worker_id=task.worker_id,
+            error_type=error["type"],
+            error=error["message"],
+            classification=error["classification"],
         )

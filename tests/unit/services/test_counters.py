@@ -46,9 +46,10 @@ def test_totals_from_many_threads_add_up() -> None:
     def count() -> None:
         for _ in range(500):
             counters.submitted({"a": 1, "b": 2})
-            counters.started({"a": [1.0]})
+            counters.started({("a", 1): [1.0]})
             counters.finished(
-                {("a", "completed"): [2.0], ("a", "retrying"): [1.0]}, {"transient": 1}
+                {("a", "completed"): [2.0], ("a", "retrying"): [1.0]},
+                {("transient", "retrying"): 1},
             )
             counters.rejected("queue_full")
 
@@ -66,7 +67,7 @@ def test_totals_from_many_threads_add_up() -> None:
 def test_what_prometheus_reads_is_what_was_counted() -> None:
     counters = Counters()
     counters.submitted({'odd"name\\': 3})
-    counters.finished({("a", "failed"): [1_500.0]}, {"permanent": 1})
+    counters.finished({("a", "failed"): [1_500.0]}, {("permanent", "failed"): 1})
     counters.abandoned()
     samples = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
