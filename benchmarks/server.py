@@ -38,7 +38,12 @@ def serving(command: Sequence[str], directory: Path) -> Iterator[Server]:
     """Run ``command`` (it reads `TASKFLOW_…`) until it has accepted a task; then end it by SIGTERM."""
     port = _free_port()
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("TASKFLOW_")},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("TASKFLOW_")
+            and name != "PYTHONDONTWRITEBYTECODE"  # what is installed has its bytecode
+        },
         "TASKFLOW_HOME": str(directory),
         "TASKFLOW_PORT": str(port),
         "TASKFLOW_TASKS": "benchmarks.handlers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import typer
@@ -15,6 +16,7 @@ def api(tasks: Tasks = None, host: Host = None, port: Port = None) -> None:
 
     SIGTERM and Ctrl-C stop in good order: requests being answered are finished. A second one breaks them off.
     """
+    gc.disable()  # until it serves: api/server.py
     from taskflow.app import TaskFlow
     from taskflow.cli import serving
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,6 +36,7 @@ def dev(
 
     Ctrl-C stops in good order: attempts that run may finish. A second one gives them back at once.
     """
+    gc.disable()  # until it serves: api/server.py
     from taskflow.app import TaskFlow
     from taskflow.cli import serving
 

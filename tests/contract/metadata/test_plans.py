@@ -99,7 +99,7 @@ def test_every_statement_of_the_hot_path_searches_by_key(harness: MetadataHarnes
         for name in (*hot, "_insert_tasks", "_parents"):
             statement = getattr(prepared[name], "many", prepared[name])
             rows = database.connections.writer().execute(
-                f"EXPLAIN QUERY PLAN {statement.text}", [None] * len(statement._names)
+                f"EXPLAIN QUERY PLAN {statement.text}", statement.parameters({})
             )
             steps = [row[3] for row in rows]
             assert not [step for step in steps if step.startswith("SCAN tasks")], (name, steps)

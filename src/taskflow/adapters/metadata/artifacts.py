@@ -6,7 +6,6 @@ import builtins
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import TEXT
@@ -36,8 +35,7 @@ class SqlArtifacts:
                 a.c.tenant_id == tenant, a.c.task_id == task
             )
         )
-        dialect = sqlite if database.is_sqlite else postgresql
-        insert = dialect.insert(a).values(
+        insert = database.insert(a).values(
             {column.name: sa.bindparam(f"p_{column.name}") for column in a.c}
         )
         keys = {column.name for column in a.primary_key}

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.schema import Id
@@ -42,7 +41,7 @@ def batch_table(
             for index, (name, type_) in enumerate(columns.items())
         ]
     else:
-        text = sa.cast(sa.bindparam(parameter, type_=sa.Text), postgresql.JSON)
+        text = sa.cast(sa.bindparam(parameter, type_=sa.Text), sa.JSON)
         source = sa.func.json_array_elements(text).table_valued("value", name=f"{parameter}_each")
         selected = [
             sa.cast(sa.column("value").op("->>")(sa.literal_column(str(index))), type_).label(name)

@@ -1,15 +1,17 @@
 """One database, SQLite or PostgreSQL: statements compiled for it, and its transactions.
 
-Statements are built with SQLAlchemy Core and compiled once (`Database.prepare`); the hot path then runs the compiled
-text on the driver's own connection, because an execution through SQLAlchemy costs several times the row work itself
-(docs/decisions/sqlalchemy-core.md). Connections and transactions are `SqliteConnections` and `PostgresqlConnections`.
-A batch travels as one JSON parameter (`batch.py`).
+Statements are built with SQLAlchemy Core and compiled once, when first used (`Database.prepare`); the hot path then
+runs the compiled text on the driver's own connection, because an execution through SQLAlchemy costs several times the
+row work itself (docs/decisions/sqlalchemy-core.md). Connections and transactions are `SqliteConnections` and
+`PostgresqlConnections`. A batch travels as one JSON parameter (`batch.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
+from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -83,17 +85,25 @@ class Database:
     # --- statements -----------------------------------------------------------------------------
 
     def prepare(self, statement: sa.sql.expression.ClauseElement) -> Prepared:
-        return Prepared(statement.compile(dialect=self.engine.dialect), returns_json=False)
+        return Prepared(partial(statement.compile, dialect=self.engine.dialect), returns_json=False)
 
     def prepare_rows(self, statement: sa.Select[Any]) -> Prepared:
         """On SQLite all rows come back as one JSON text: Python's driver gives up the GIL for every row it steps to,
         and beside busy threads each of these hand-overs may cost a switch interval (5 ms)."""
         if not self.is_sqlite:
             return self.prepare(statement)
-        inner = statement.subquery("r")
-        row = sa.func.json_array(*inner.c)
-        wrapped = sa.select(sa.func.json_group_array(row)).select_from(inner)
-        return Prepared(wrapped.compile(dialect=self.engine.dialect), returns_json=True)
+
+        def compiled() -> Any:
+            inner = statement.subquery("r")
+            row = sa.func.json_array(*inner.c)
+            wrapped = sa.select(sa.func.json_group_array(row)).select_from(inner)
+            return wrapped.compile(dialect=self.engine.dialect)
+
+        return Prepared(compiled, returns_json=True)
+
+    def insert(self, table: sa.Table) -> Any:
+        """An INSERT that can say ON CONFLICT. Only this database's dialect is imported: they take their time."""
+        return import_module(f"sqlalchemy.dialects.{self.url.get_backend_name()}").insert(table)
 
     # --- transactions ---------------------------------------------------------------------------
 

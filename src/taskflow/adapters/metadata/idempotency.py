@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, TEXT, batch_table, batch_text
@@ -74,9 +73,8 @@ def conflict(task: NewTask) -> IdempotencyConflictError:
 def _insert(database: Database) -> sa.sql.dml.Insert:
     columns = {"tenant_id": TEXT, "key": TEXT, "task_id": ID, "request_hash": TEXT}
     batch = batch_table(database, columns)
-    dialect = sqlite if database.is_sqlite else postgresql
     # SQLite's grammar needs a WHERE between SELECT and ON CONFLICT.
-    insert = dialect.insert(schema.idempotency_keys).from_select(
+    insert = database.insert(schema.idempotency_keys).from_select(
         list(columns), sa.select(batch).where(sa.true())
     )
     statement: sa.sql.dml.Insert = insert.on_conflict_do_nothing()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import (
@@ -221,9 +220,8 @@ def _upsert(
 ) -> sa.sql.dml.Insert:
     """Insert a batch; where the first ``key`` columns are known, replace the others, or with ``add`` add to them."""
     batch = batch_table(database, columns)
-    dialect = sqlite if database.is_sqlite else postgresql
     # SQLite's grammar needs a WHERE between SELECT and ON CONFLICT.
-    insert = dialect.insert(table).from_select(list(columns), sa.select(batch).where(sa.true()))
+    insert = database.insert(table).from_select(list(columns), sa.select(batch).where(sa.true()))
     names = list(columns)
     changes = {
         name: (table.c[name] + insert.excluded[name]) if add else insert.excluded[name]

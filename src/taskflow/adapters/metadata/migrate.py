@@ -1,4 +1,4 @@
-"""Brings the store to this program's schema: Alembic, run in-process, at most once at a time."""
+"""Brings the store to this program's schema: made at once or by Alembic, in-process, at most once at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata import new_store, schema
 from taskflow.adapters.metadata.database import Database
 from taskflow.core.errors import StoreReadOnlyError, StoreVersionError
 
@@ -41,8 +41,16 @@ def migrate(database: Database) -> str | None:
             # Of the transaction, which holds the migration, too: released by its end, whatever happens.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
         before = _revision(database, connection)
-        if before != HEAD:
-            _upgrade(database, connection, before)
+        if before == HEAD:
+            return before
+        if database.is_sqlite:
+            connection.rollback()  # the snapshot of the look
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if database.is_sqlite and before is None:
+            new_store.create(connection, HEAD)
+        else:
+            upgrade(database, connection, before)
+        connection.commit()
         return before
 
 
@@ -62,7 +70,8 @@ def _revision(database: Database, connection: sa.Connection) -> str | None:
     return None
 
 
-def _upgrade(database: Database, connection: sa.Connection, before: str | None) -> None:
+def upgrade(database: Database, connection: sa.Connection, before: str | None) -> None:
+    """By Alembic, from ``before`` (None: nothing is there), in the transaction that is open."""
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -76,11 +85,7 @@ def _upgrade(database: Database, connection: sa.Connection, before: str | None) 
         )
     config.attributes["connection"] = connection
     config.attributes["version_table"] = version_table(database)
-    if database.is_sqlite:
-        connection.rollback()  # the snapshot of the look
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
     command.upgrade(config, "head")
-    connection.commit()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The tables. Same meaning on SQLite and PostgreSQL; migrations/ creates them, a test compares both.
+"""The tables. Same meaning on SQLite and PostgreSQL; `new_store` and migrations/ make them, tests compare all.
 
 Every key starts with the tenant. Moments (``…_at``, ``lease_until``) are Unix microseconds, UTC, of database time. The
 row that changes with every transition (`tasks`) is narrow; what never changes (`task_inputs`) and what is written
@@ -8,11 +8,10 @@ once (`task_results`) live beside it. Ids are UUIDv7, so key order is creation o
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 metadata = sa.MetaData()
 
-Id = sa.String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
+Id = sa.String(36).with_variant(sa.UUID(as_uuid=False), "postgresql")
 BigId = sa.BigInteger().with_variant(
     sa.Integer(), "sqlite"
 )  # SQLite: only INTEGER aliases the row id

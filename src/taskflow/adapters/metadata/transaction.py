@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,27 +17,45 @@ def size_of(batch: str) -> int:
 
 
 class Prepared:
-    """A compiled statement: text, and the order of its parameters."""
+    """A statement, compiled when it is first used: a process uses a few of all that there are."""
 
-    __slots__ = ("_batches", "_constants", "_names", "_positional", "returns_json", "text")
-
-    def __init__(self, compiled: Any, *, returns_json: bool) -> None:
-        self.text: str = str(compiled)
+    def __init__(self, compiled: Callable[[], Any], *, returns_json: bool) -> None:
+        self._compiled = compiled
         self.returns_json = returns_json
-        self._positional: bool = compiled.positional
-        self._names: Sequence[str] = compiled.positiontup or ()
-        self._constants: dict[str, Any] = {
-            name: value for name, value in compiled.params.items() if value is not None
-        }
-        sizes = (name for name in compiled.params if name.endswith(SIZE))
-        self._batches = [name for size in sizes if (name := size[: -len(SIZE)]) in compiled.params]
+
+    @cached_property
+    def text(self) -> str:
+        return self._form.text
 
     def parameters(self, given: Mapping[str, Any]) -> Any:
-        constants = self._constants
-        if self._positional:
-            return [given[name] if name in given else constants.get(name) for name in self._names]
-        sizes = {name + SIZE: size_of(given[name]) for name in self._batches}
+        form = self._form
+        constants = form.constants
+        if form.positional:
+            return [given[name] if name in given else constants.get(name) for name in form.names]
+        sizes = {name + SIZE: size_of(given[name]) for name in form.batches}
         return {**constants, **given, **sizes}
+
+    @cached_property
+    def _form(self) -> _Form:
+        compiled = self._compiled()
+        sizes = (name for name in compiled.params if name.endswith(SIZE))
+        return _Form(
+            str(compiled),
+            compiled.positional,
+            compiled.positiontup or (),
+            {name: value for name, value in compiled.params.items() if value is not None},
+            [name for size in sizes if (name := size[: -len(SIZE)]) in compiled.params],
+        )
+
+
+class _Form(NamedTuple):
+    """``names``: of its parameters, in their order, if they are ``positional``. ``batches``: those with a size."""
+
+    text: str
+    positional: bool
+    names: Sequence[str]
+    constants: dict[str, Any]
+    batches: Sequence[str]
 
 
 class Transaction:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import TEXT, batch_table, batch_text
@@ -19,8 +18,7 @@ class SqlWorkers:
     def __init__(self, database: Database) -> None:
         self._database = database
         w = schema.workers
-        dialect = sqlite if database.is_sqlite else postgresql
-        insert = dialect.insert(w).values(
+        insert = database.insert(w).values(
             {column.name: sa.bindparam(f"p_{column.name}") for column in w.c}
         )
         self._report = database.prepare(
