@@ -52,7 +52,7 @@ class Balancer:
         )
         self._logs = options.access_log
         self._strategy = build_strategy(options.strategy)
-        self._id_prefix = secrets.token_hex(8).encode()
+        self._id_prefix = secrets.token_hex(8).encode() + b"-"
         self._id_count = 0
         self.load_instances()
 
@@ -85,7 +85,7 @@ class Balancer:
     def new_request_id(self) -> bytes:
         """Unique among all balancers' for what is practical: 64 random bits of this process and a count."""
         self._id_count += 1
-        return b"%b-%x" % (self._id_prefix, self._id_count)
+        return self._id_prefix + b"%x" % self._id_count
 
     def choose(self, tried: Set[Instance] | None) -> Instance | None:
         """Who gets the next request; None: there is nobody who has not been tried."""
@@ -122,8 +122,10 @@ class Balancer:
         """One exchange is over."""
         instance = exchange.instance
         seconds = now - exchange.started_at
-        name = instance.name if instance is not None else ""
-        counts = self.metrics.by_instance.get(name) or self.metrics.of(name)
+        counts = instance.counts if instance is not None else self.metrics.of("")
+        if counts is None:
+            assert instance is not None
+            counts = instance.counts = self.metrics.of(instance.name)
         counts.add(exchange.status, seconds, exchange.request_bytes, exchange.response_bytes)
         if self._logs:
             self.access_log.add(
@@ -132,7 +134,7 @@ class Balancer:
                 path=exchange.logged_path,
                 request_id=exchange.request_id.decode(),
                 client=exchange.client_address,
-                instance=name or None,
+                instance=instance.name if instance is not None else None,
                 attempts=exchange.attempts,
                 duration_ms=round(seconds * 1_000, 3),
                 request_bytes=exchange.request_bytes,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from taskflow.balancer.chunked import ChunkedBody
 from taskflow.balancer.exchange import Exchange
 from taskflow.balancer.forwarding import Peer
-from taskflow.balancer.framing import FramingError
-from taskflow.balancer.grammar import REQUEST_LINE, bare_line_end
+from taskflow.balancer.grammar import PATH_START, REQUEST_LINE, bare_line_end
 from taskflow.balancer.own_pages import PREFIX, own_page
 from taskflow.balancer.problems import MEDIA_TYPE, RefusedError, answer, problem_body
+from taskflow.balancer.request_body import RequestBody
 from taskflow.balancer.request_head import (
     IDEMPOTENT,
     RequestFields,
@@ -26,21 +25,25 @@ if TYPE_CHECKING:
 _LINGER_SECONDS = (
     2.0  # for the client to read why, before what it still sends resets the connection
 )
-_MEMO_BYTES = 2_048
+_MAX_FAMILIAR_BYTES = 2_048
 _CLOSE, _KEEP_ALIVE = b"Connection: close\r\n", b"Connection: keep-alive\r\n"
 
 
 class ClientConnection(asyncio.Protocol):
-    """Requests that come before the last one is answered wait in the buffer, and when that is full, in the network."""
+    """Requests that come before the last one is answered wait in the buffer, and when that is full, in the network.
+
+    Clients repeat their headers over a kept connection: a request that ends as the last one did, from the version on,
+    has its meaning, and only what stands before is read.
+    """
 
     __slots__ = (
         "__weakref__",
-        "_body_left",
         "_buffer",
-        "_chunks",
         "_closes",
         "_closing_since",
         "_exchange",
+        "_familiar_fields",
+        "_familiar_tail",
         "_has_ended",
         "_head_since",
         "_in_tunnel",
@@ -48,13 +51,11 @@ class ClientConnection(asyncio.Protocol):
         "_is_closing",
         "_is_counted",
         "_is_paused",
-        "_memo_block",
-        "_memo_fields",
-        "_memo_minor",
         "_peer",
         "_transport",
         "shared",
         "touched_at",
+        "unread_body",
     )  # fmt: skip
 
     def __init__(self, shared: Balancer) -> None:
@@ -64,12 +65,10 @@ class ClientConnection(asyncio.Protocol):
         self._peer: Peer
         self._exchange: Exchange | None = None
         self._buffer = b""
-        self._body_left = 0  # of the present request; -1: chunked
-        self._chunks: ChunkedBody | None = None
+        self.unread_body: RequestBody | None = None  # what is still to come of the present one
         self._head_since: float | None = None  # since when a head has been incomplete
-        self._memo_block: bytes | None = None
-        self._memo_minor = b""
-        self._memo_fields: RequestFields
+        self._familiar_tail = b""
+        self._familiar_fields: RequestFields | None = None
         self._closes = False  # after the present answer
         self._has_ended = False  # the client sends no more
         self._is_closing = False
@@ -99,12 +98,28 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None:
-            if not self._is_closing:
-                self._buffer = self._buffer + data if self._buffer else data
-                self._process()
-        elif self._body_left:
+            if self._is_closing:
+                return
+            if self._buffer:
+                data = self._buffer + data
+            elif not self._is_blocked:
+                fields, tail = self._familiar_fields, self._familiar_tail
+                if fields is not None and data.endswith(tail):
+                    start = PATH_START.fullmatch(data, 0, len(data) - len(tail))
+                    if start is not None:
+                        method, target = start.groups()
+                        if (
+                            method in IDEMPOTENT
+                            and len(target) <= self.shared.limits.max_target_bytes
+                        ):
+                            self._head_since = None
+                            self._begin(method, target, fields)
+                            return
+            self._buffer = data
+            self._process()
+        elif self.unread_body is not None:
             self.touched_at = self.shared.monotonic()
-            rest = self._take_body(exchange, data)
+            rest = self._take_body(exchange, self.unread_body, data)
             if rest:
                 self._keep(rest)
         elif self._in_tunnel:
@@ -122,7 +137,7 @@ class ClientConnection(asyncio.Protocol):
             return True
         if self._in_tunnel:
             return exchange.tunnel is not None and exchange.tunnel.eof_from_client()
-        if self._body_left:
+        if self.unread_body is not None:
             return None
         self._has_ended = True  # it has said all it wants to say, and waits for the answers
         return True
@@ -179,33 +194,40 @@ class ClientConnection(asyncio.Protocol):
                 return self._read_unusual(data, 0)
             raise refuse_request_line(data)
         method, target, minor = line.groups()
+        fields = self._familiar_fields
         if len(target) > limits.max_target_bytes:
             raise RefusedError(
                 "target_too_long", f"the target has over {limits.max_target_bytes} bytes"
             )
-        block = data[line.end() : end + 2]
-        if block == self._memo_block and minor == self._memo_minor:
-            fields = self._memo_fields
-        else:
+        tail = data[line.end(2) : end + 4]
+        if fields is None or tail != self._familiar_tail:
             fields = read_fields(
-                block,
+                data[line.end() : end + 2],
                 minor=1 if minor == b"1" else 0,
                 peer=self._peer,
                 max_count=limits.max_headers,
             )
-            if len(block) <= _MEMO_BYTES:
-                # Clients repeat their headers, apart from the request line, over a kept connection.
-                self._memo_block, self._memo_minor, self._memo_fields = block, minor, fields
         self._head_since = None
-        rest = data[end + 4 :]
         if target[:1] != b"/" or method not in IDEMPOTENT:
             target = check_target(method, target, fields.host)
-        self._buffer = b""
-        self._begin(method, target, minor, fields)
-        if rest:
-            if self._body_left and self._exchange is not None:
-                rest = self._take_body(self._exchange, rest)
+        rest = data[end + 4 :]
+        if not fields.body_length:
+            if len(tail) <= _MAX_FAMILIAR_BYTES:
+                self._familiar_tail, self._familiar_fields = tail, fields
             self._buffer = rest
+            self._begin(method, target, fields)
+            return True
+        body = RequestBody(fields.body_length, most=limits.max_body_bytes)
+        if 0 < fields.body_length <= len(rest):
+            # A small body often comes with its head: both go on together.
+            self._buffer = rest[fields.body_length :]
+            self._begin(method, target, fields, rest[: fields.body_length])
+            return True
+        self._buffer = b""
+        self.unread_body = body
+        self._begin(method, target, fields)
+        if rest and self._exchange is not None:
+            self._buffer = self._take_body(self._exchange, body, rest)
         return True
 
     def _read_unusual(self, data: bytes, end: int) -> bool:
@@ -228,69 +250,33 @@ class ClientConnection(asyncio.Protocol):
             raise RefusedError("headers_too_large", detail)
         return False
 
-    def _begin(self, method: bytes, target: bytes, minor: bytes, fields: RequestFields) -> None:
+    def _begin(
+        self, method: bytes, target: bytes, fields: RequestFields, body: bytes = b""
+    ) -> None:
         shared = self.shared
-        length = fields.body_length
-        most = shared.limits.max_body_bytes
-        if most and length is not None and length > most:
-            raise RefusedError(
-                "payload_too_large",
-                f"the body is over {most} bytes (TASKFLOW_BALANCER_MAX_BODY_BYTES)",
-            )
-        self._closes = fields.close or (minor == b"0" and not fields.keep_alive)
-        if target.startswith(PREFIX) or shared.redirect is not None:
-            self._closes |= minor == b"0"
+        if fields.closes:
+            self._closes = True
+        if shared.redirect is not None or target.startswith(PREFIX):
             self._answer_itself(method, target, fields)
             return
-        self._body_left = length or 0
-        if length == -1:
-            self._chunks = ChunkedBody()
         request_id = fields.request_id or shared.new_request_id()
-        host = b"" if fields.host or minor == b"1" else b"Host: localhost\r\n"
+        head = b"".join((method, b" ", target, fields.lead, request_id, b"\r\n\r\n"))
         self._exchange = exchange = Exchange(
-            self,
-            method=method,
-            target=target,
-            minor=1 if minor == b"1" else 0,
-            request_id=request_id,
-            head=b"%b %b HTTP/1.1\r\n%b%b%b\r\n\r\n"
-            % (method, target, host, fields.forward, request_id),
-            is_idempotent=method in IDEMPOTENT,
-            upgrade=fields.upgrade,
-            now=shared.monotonic(),
+            self, method, target, fields, request_id, head, shared.monotonic()
         )
+        if body:
+            exchange.request_body(body)
         exchange.send()
 
-    def _take_body(self, exchange: Exchange, data: bytes) -> bytes:
+    def _take_body(self, exchange: Exchange, body: RequestBody, data: bytes) -> bytes:
         """What comes after the body."""
-        chunks = self._chunks
-        if chunks is None:
-            left = self._body_left
-            if len(data) < left:
-                self._body_left = left - len(data)
-                exchange.request_body(data)
-                if not exchange.wants_body:
-                    self.update_reading()
-                return b""
-            piece, rest = (data, b"") if len(data) == left else (data[:left], data[left:])
-            self._body_left = 0
-            exchange.request_body(piece)
-            exchange.request_ended()
-            return rest
-        most = self.shared.limits.max_body_bytes
         try:
-            end = chunks.feed(data)
-            if most and chunks.payload_bytes > most:
-                detail = f"the body is over {most} bytes (TASKFLOW_BALANCER_MAX_BODY_BYTES)"
-                raise RefusedError("payload_too_large", detail)
-        except FramingError as exc:
-            exchange.refuse(RefusedError("bad_request", str(exc.args[0])))
-            return b""
+            end = body.take(data)
         except RefusedError as error:
             exchange.refuse(error)
             return b""
-        if chunks.done:
-            self._body_left, self._chunks = 0, None
+        if body.has_ended:
+            self.unread_body = None
             exchange.request_body(data[:end] if end < len(data) else data)
             exchange.request_ended()
             return data[end:]
@@ -307,6 +293,8 @@ class ClientConnection(asyncio.Protocol):
     def _answer_itself(self, method: bytes, target: bytes, fields: RequestFields) -> None:
         if fields.body_length:
             raise RefusedError("invalid_request", "a request to the balancer itself has no body")
+        if fields.minor == 0:
+            self._closes = True
         if self.shared.redirect is not None:
             data = self.shared.redirect.answer(target, fields.host, close=self._closes)
         else:
@@ -322,8 +310,11 @@ class ClientConnection(asyncio.Protocol):
         return self._peer.address
 
     @property
-    def request_is_complete(self) -> bool:
-        return not self._body_left
+    def is_ordinary(self) -> bool:
+        """Whether there is nothing to say about this connection, and no body is still to come."""
+        return not (self._closes or self._has_ended or self.shared.is_draining) and (
+            self.unread_body is None
+        )
 
     def write(self, data: bytes) -> None:
         if not self._is_closing:
@@ -343,7 +334,7 @@ class ClientConnection(asyncio.Protocol):
             self._closes = True
             return _CLOSE
         exchange = self._exchange
-        return _KEEP_ALIVE if exchange is not None and exchange.minor == 0 else b""
+        return _KEEP_ALIVE if exchange is not None and exchange.fields.minor == 0 else b""
 
     def update_reading(self) -> None:
         """Read on, or leave what comes in the network, where the client notices."""
@@ -352,7 +343,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None or self._in_tunnel:
             stop = exchange is not None and exchange.is_blocked
-        elif self._body_left:
+        elif self.unread_body is not None:
             stop = not exchange.wants_body
         else:
             stop = len(self._buffer) > self.shared.buffer_bytes
@@ -366,7 +357,7 @@ class ClientConnection(asyncio.Protocol):
     def exchange_ended(self, *, close: bool, now: float) -> None:
         self._exchange = None
         self.touched_at = now
-        if self._body_left:
+        if self.unread_body is not None:
             self._linger(now)
         elif close or self._closes or (self._has_ended and not self._buffer):
             self.close()
@@ -392,14 +383,14 @@ class ClientConnection(asyncio.Protocol):
         headers = b"X-Request-ID: " + request_id + b"\r\n" + self.shared.extra_headers
         if error.retry_after_seconds is not None:
             headers += b"Retry-After: %d\r\n" % max(1, round(error.retry_after_seconds))
-        line = self.connection_line(close or exchange is None or bool(self._body_left))
+        line = self.connection_line(close or exchange is None or self.unread_body is not None)
         return answer(
             error.status,
             problem_body(error, path=path, request_id=request_id.decode()),
             content_type=MEDIA_TYPE,
             headers=headers + (b"" if line == _CLOSE else line),
             close=line == _CLOSE,
-            with_body=exchange is None or not exchange.is_head,
+            with_body=exchange is None or exchange.method != b"HEAD",
         )
 
     # --- the end

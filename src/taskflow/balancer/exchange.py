@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from taskflow.balancer.familiar_answer import learn_answer
 from taskflow.balancer.instance_connection import InstanceConnection
 from taskflow.balancer.problems import RefusedError
+from taskflow.balancer.request_head import IDEMPOTENT, RequestFields
 from taskflow.balancer.response_head import UNTIL_CLOSE, ResponseHead, client_head
 from taskflow.balancer.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from taskflow.balancer.client_connection import ClientConnection
+    from taskflow.balancer.familiar_answer import FamiliarAnswer
     from taskflow.balancer.instances import Instance
 
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -25,40 +28,67 @@ class Exchange:
     idempotent, no byte of an answer has come, and all that was sent is still here.
     """
 
-    # What most exchanges never change is the class's: they are made by the ten thousand.
-    instance: Instance | None = None
-    connection: InstanceConnection | None = None
-    attempts = 0
-    is_blocked = False  # the instance takes no more of the body for now
-    is_done = False
-    has_started = False  # the client has got the head of the final answer
-    decodes = False  # the instance's chunks are unpacked for a client that knows none
-    tunnel: Tunnel | None = None
-    status = 0
-    response_bytes = 0
-    _connecting: asyncio.Task[None] | None = None
-    _tried: set[Instance] | None = None
-    _timed_out = False  # while connecting
-    _kept_bytes = 0
-    _encodes = False  # an answer that ends with its connection is packed into chunks
-    _needs_close = False
+    __slots__ = (
+        "_client",
+        "_connecting",
+        "_encodes",
+        "_head",
+        "_kept",
+        "_kept_bytes",
+        "_needs_close",
+        "_timed_out",
+        "_touched_at",
+        "_tried",
+        "attempts",
+        "connection",
+        "decodes",
+        "fields",
+        "has_started",
+        "instance",
+        "is_blocked",
+        "is_done",
+        "method",
+        "request_bytes",
+        "request_id",
+        "response_bytes",
+        "started_at",
+        "status",
+        "target",
+        "tunnel",
+    )
 
     def __init__(
-        self, client: ClientConnection, *, method: bytes, target: bytes, minor: int, request_id: bytes,
-        head: bytes, is_idempotent: bool, upgrade: bool, now: float,
+        self, client: ClientConnection, method: bytes, target: bytes, fields: RequestFields,
+        request_id: bytes, head: bytes, now: float,
     ) -> None:  # fmt: skip
         self._client = client
         self.method = method
         self.target = target
-        self.minor = minor
+        self.fields = fields
         self.request_id = request_id
         self._head = head
-        self._is_idempotent = is_idempotent
-        self._protocols = upgrade
-        self.is_head = method == b"HEAD"
-        self.started_at = self.sent_at = self.touched_at = now
-        self._kept: list[bytes] | None = []  # body: what was not sent, or may have to be sent again
+        self.started_at = now
+        self._touched_at = (
+            now  # when the last byte of the request was sent, or one of the answer came
+        )
         self.request_bytes = len(head)
+        self.response_bytes = 0
+        self.status = 0
+        self.attempts = 0
+        self.instance: Instance | None = None
+        self.connection: InstanceConnection | None = None
+        self.is_blocked = False  # the instance takes no more of the body for now
+        self.is_done = False
+        self.has_started = False  # the client has got the head of the final answer
+        self.decodes = False  # the instance's chunks are unpacked for a client that knows none
+        self.tunnel: Tunnel | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._tried: set[Instance] | None = None
+        self._timed_out = False  # while connecting
+        self._kept: list[bytes] | None = []  # body: what was not sent, or may have to be sent again
+        self._kept_bytes = 0
+        self._encodes = False  # an answer that ends with its connection is packed into chunks
+        self._needs_close = False
 
     @property
     def logged_path(self) -> str:
@@ -87,7 +117,7 @@ class Exchange:
         idle = instance.idle
         while idle:
             connection = idle.pop()
-            if self._is_idempotent or connection.is_quiet():
+            if self.method in IDEMPOTENT or connection.is_quiet():
                 self._use(connection)
                 return
             connection.close()
@@ -95,16 +125,10 @@ class Exchange:
 
     def _use(self, connection: InstanceConnection) -> None:
         self.connection = connection
-        connection.begin(self)
         kept = self._kept
-        if kept:
-            connection.write(b"".join((self._head, *kept)))
-            if not self._is_idempotent or self._kept_bytes > self._client.shared.buffer_bytes:
-                self._kept = None
-        else:
-            connection.write(self._head)
-            if not self._is_idempotent:
-                self._kept = None
+        connection.send(self, b"".join((self._head, *kept)) if kept else self._head)
+        if self.method not in IDEMPOTENT or self._kept_bytes > self._client.shared.buffer_bytes:
+            self._kept = None
 
     async def _connect(self, instance: Instance) -> None:
         shared = self._client.shared
@@ -126,7 +150,7 @@ class Exchange:
             connection.close()
             return
         shared.instances.connected(instance)
-        self.sent_at = shared.monotonic()
+        self._touched_at = shared.monotonic()
         self._use(connection)
         self._client.update_reading()
 
@@ -181,7 +205,7 @@ class Exchange:
         return self.connection is not None or self._kept_bytes <= self._client.shared.buffer_bytes
 
     def request_ended(self) -> None:
-        self.sent_at = self.touched_at = self._client.shared.monotonic()
+        self._touched_at = self._client.shared.monotonic()
 
     def block_request(self, blocked: bool) -> None:
         self.is_blocked = blocked
@@ -202,7 +226,7 @@ class Exchange:
             self._break_off()
             return
         self._leave_instance()
-        if connection.has_received or not self._is_idempotent or self._kept is None:
+        if connection.has_received or self.method not in IDEMPOTENT or self._kept is None:
             self.instance = instance  # for the log: that is where it was
             instance.active += 1
             self._refuse(
@@ -220,8 +244,36 @@ class Exchange:
 
     def informational(self, answer: ResponseHead) -> None:
         """100 and its like; HTTP/1.0 knows none of them."""
-        if self.minor == 1 and not self.is_done:
+        if self.fields.minor == 1 and not self.is_done:
             self._client.write(answer.kept + b"\r\n")
+
+    def familiar_answer(self, familiar: FamiliarAnswer, data: bytes) -> bool:
+        """Whether ``data`` is a whole answer that begins as that one did. It is with the client then."""
+        head = familiar.head(self.request_id)
+        size = len(head)
+        client = self._client
+        if (
+            len(data) != size + familiar.body_bytes
+            or not data.startswith(head)
+            or self.method == b"HEAD"
+            or self.fields.minor == 0
+            or not client.is_ordinary
+        ):
+            return False
+        self.status = familiar.status
+        answer = b"".join((familiar.told_before, self.request_id, familiar.told_after, data[size:]))
+        self.response_bytes = len(answer)
+        client.write(answer)
+        self._end()
+        return True
+
+    def remember(self, instance: Instance, head: bytes) -> None:
+        """``head`` was a whole answer's. The second time in a row that one of its length comes, it is worth it."""
+        if len(head) == instance.seen_head_bytes:
+            extra = self._client.shared.extra_headers
+            instance.familiar = learn_answer(head, self.request_id, extra=extra)
+        else:
+            instance.seen_head_bytes = len(head)
 
     def whole_answer(self, answer: ResponseHead, body: bytes) -> None:
         head = self._begin(answer)
@@ -232,7 +284,7 @@ class Exchange:
 
     def answer_begins(self, answer: ResponseHead) -> None:
         head = self._begin(answer)
-        self.touched_at = self._client.shared.monotonic()
+        self._touched_at = self._client.shared.monotonic()
         self.response_bytes = len(head)
         self._client.write(head)
 
@@ -242,10 +294,10 @@ class Exchange:
         self.status = answer.status
         chunked = False
         if answer.body == UNTIL_CLOSE:
-            chunked = self._encodes = self.minor == 1
+            chunked = self._encodes = self.fields.minor == 1
             self._needs_close = not chunked
         elif answer.body < 0:
-            chunked = self.minor == 1
+            chunked = self.fields.minor == 1
             self.decodes = self._needs_close = not chunked
         return client_head(
             answer,
@@ -256,7 +308,7 @@ class Exchange:
         )
 
     def answer_body(self, piece: bytes) -> None:
-        self.touched_at = self._client.shared.monotonic()
+        self._touched_at = self._client.shared.monotonic()
         if self._encodes:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
         self.response_bytes += len(piece)
@@ -295,7 +347,7 @@ class Exchange:
             instance.active -= 1
         if connection is not None:
             self.connection = None
-            if client.request_is_complete:
+            if client.unread_body is None:
                 connection.release(now=now)
             else:
                 connection.abandon()
@@ -360,9 +412,9 @@ class Exchange:
         elif timeouts.request and now - self.started_at > timeouts.request:
             self._time_out(f"the whole exchange took more than {timeouts.request:g} s")
         elif self.has_started:
-            if now - self.touched_at > timeouts.idle:
+            if now - self._touched_at > timeouts.idle:
                 self._time_out(f"no byte for {timeouts.idle:g} s")
-        elif not self._client.request_is_complete:
+        elif self._client.unread_body is not None:
             # While the instance takes nothing it is the instance that is slow, else the client.
             if now - self._client.touched_at > timeouts.idle:
                 if self.is_blocked or self.connection is None:
@@ -370,7 +422,7 @@ class Exchange:
                 else:
                     detail = f"the body stopped for {timeouts.idle:g} s (TASKFLOW_BALANCER_IDLE_TIMEOUT_SECONDS)"
                     self.refuse(RefusedError("request_timeout", detail))
-        elif self.connection is not None and now - self.sent_at > timeouts.first_byte:
+        elif self.connection is not None and now - self._touched_at > timeouts.first_byte:
             self._time_out(f"no answer within {timeouts.first_byte:g} s")
 
     def _time_out(self, why: str) -> None:
@@ -385,7 +437,7 @@ class Exchange:
 
     def switch_protocols(self, answer: ResponseHead) -> None:
         connection = self.connection
-        if not self._protocols or answer.upgrade is None or connection is None:
+        if not self.fields.upgrade or answer.upgrade is None or connection is None:
             self.connection = None
             if connection is not None:
                 connection.abandon()

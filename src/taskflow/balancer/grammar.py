@@ -14,7 +14,29 @@ TOKEN = re.compile(_TOKEN)
 FIELD = re.compile(rb"((" + _TOKEN + rb"):[\t ]*+(" + _VALUE + rb")\r\n)")
 # Methods are case-sensitive: an instance that took `head` for HEAD would answer without the body we wait for.
 REQUEST_LINE = re.compile(rb"([A-Z][A-Z_-]{0,31}) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n")
+# A request up to the version, of the common kind: its target is a path.
+PATH_START = re.compile(rb"([A-Z][A-Z_-]{0,31}) (/[\x21\x22\x24-\x7e]*+)")
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _VALUE + rb"))?\r\n")
+# An answer that needs nothing done to it: a length, and no header that is between two neighbours only. It may say
+# X-Request-ID, before or after the length. What this does not match may still be valid.
+_PLAIN_LINES = (
+    rb"(?:(?!(?i:con(?:nection|tent-length)|keep-alive|proxy-|te:|transfer-encoding|upgrade|x-request-id))"
+    + _TOKEN
+    + rb":"
+    + _VALUE
+    + rb"\r\n|(?i:x-request-id):[\t ]*+("
+    + _VALUE
+    + rb")\r\n)*+"
+)
+ORDINARY_ANSWER = re.compile(
+    rb"HTTP/1\.1 ((?!204|304)[2-5][0-9][0-9]) "
+    + _VALUE
+    + rb"\r\n"
+    + _PLAIN_LINES
+    + rb"(?i:content-length): ?(0|[1-9][0-9]{0,17})\r\n"
+    + _PLAIN_LINES
+    + rb"\r\n"
+)
 HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
 )

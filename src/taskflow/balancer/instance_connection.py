@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from taskflow.balancer.instances import Instance
 
 _MAX_IDLE = 512  # connections kept for one instance
-_MEMO_BYTES = 1_024
 
 
 class InstanceConnection(asyncio.Protocol):
@@ -39,10 +38,9 @@ class InstanceConnection(asyncio.Protocol):
         "_is_paused",
         "_is_tunnel",
         "_left",
-        "_memo",
-        "_memo_head",
         "_poll",
-        "_reusable", "_spare",
+        "_reusable",
+        "_spare",
         "_transport",
         "has_received",
         "idle_since",
@@ -63,8 +61,6 @@ class InstanceConnection(asyncio.Protocol):
         self._left = 0
         self._chunks: ChunkedBody | None = None
         self._reusable = False
-        self._memo_head = b""
-        self._memo: ResponseHead | None = None
         self._poll: select.poll | None = None
         self._spare: socket.socket | None = None  # another handle of the same socket
         self._is_closed = False
@@ -72,11 +68,13 @@ class InstanceConnection(asyncio.Protocol):
 
     # --- for exchanges
 
-    def begin(self, exchange: Exchange) -> None:
+    def send(self, exchange: Exchange, data: bytes) -> None:
+        """The beginning of its request. What comes back is its answer."""
         self._exchange = exchange
         self.uses += 1
         self.has_received = False
         self._in_head = True
+        self._transport.write(data)
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
@@ -166,6 +164,12 @@ class InstanceConnection(asyncio.Protocol):
         if exchange is None:
             self.close()  # it speaks without being asked: a connection nobody can rely on
             return
+        if self._in_head and not self.has_received:
+            familiar = self.instance.familiar
+            if familiar is not None:
+                self._reusable = True
+                if exchange.familiar_answer(familiar, data):
+                    return
         self.has_received = True
         try:
             if self._in_head:
@@ -238,13 +242,7 @@ class InstanceConnection(asyncio.Protocol):
                 raise InvalidAnswerError("its head is too large")
             self._head = b""
             head = data[:end]
-            # Answers of one connection are often alike to the byte: within a second, and of one kind.
-            if head == self._memo_head and self._memo is not None:
-                answer = self._memo
-            else:
-                answer = read_response_head(head, is_head=exchange.is_head)
-                if end <= _MEMO_BYTES and not exchange.is_head:
-                    self._memo_head, self._memo = head, answer
+            answer = read_response_head(head, is_head=exchange.method == b"HEAD")
             rest = data[end:]
             if answer.status >= 200:
                 break
@@ -262,6 +260,8 @@ class InstanceConnection(asyncio.Protocol):
             # What goes beyond the answer would be taken for the next one's beginning.
             self._reusable = not answer.close and more >= 0
             if more <= 0:
+                if self._reusable and exchange.method != b"HEAD":
+                    exchange.remember(self.instance, head)
                 exchange.whole_answer(answer, rest[:length] if more else rest)
                 return
             self._left = more

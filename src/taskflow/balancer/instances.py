@@ -10,7 +10,9 @@ from taskflow.balancer.options import HealthCheck
 from taskflow.logs import get_logger
 
 if TYPE_CHECKING:
+    from taskflow.balancer.familiar_answer import FamiliarAnswer
     from taskflow.balancer.instance_connection import InstanceConnection
+    from taskflow.balancer.metrics import InstanceCounts
 
 log = get_logger(__name__)
 
@@ -31,12 +33,15 @@ class Instance:
         "address",
         "authority",
         "connections",
+        "counts",
         "drain_asked",
         "failures",
+        "familiar",
         "idle",
         "name",
         "reason",
         "recovered_at",
+        "seen_head_bytes",
         "state",
         "streak",
     )  # fmt: skip
@@ -54,6 +59,9 @@ class Instance:
         self.active = 0
         self.connections = 0
         self.idle: list[InstanceConnection] = []  # the last one used is the next to be used
+        self.counts: InstanceCounts | None = None
+        self.familiar: FamiliarAnswer | None = None  # the last one worth remembering
+        self.seen_head_bytes = 0
         self._on_change = on_change
 
     @property

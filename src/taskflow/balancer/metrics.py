@@ -14,14 +14,17 @@ class InstanceCounts:
     __slots__ = ("by_status", "durations", "request_bytes", "response_bytes", "seconds")
 
     def __init__(self) -> None:
-        self.by_status: Counter[int] = Counter()
+        self.by_status: dict[int, int] = {}
         self.durations = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
         self.request_bytes = 0
         self.response_bytes = 0
 
     def add(self, status: int, seconds: float, request_bytes: int, response_bytes: int) -> None:
-        self.by_status[status] += 1
+        try:
+            self.by_status[status] += 1
+        except KeyError:
+            self.by_status[status] = 1
         self.durations[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
         self.request_bytes += request_bytes

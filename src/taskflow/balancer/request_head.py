@@ -22,14 +22,16 @@ class RequestFields:
     """What the header lines of a request mean, apart from method and target."""
 
     __slots__ = (
-        "body_length", "close", "expects_continue", "forward", "host", "keep_alive", "request_id", "token", "upgrade"
+        "body_length", "closes", "expects_continue", "forward", "host", "lead", "minor", "request_id", "token",
+        "upgrade",
     )  # fmt: skip
 
+    minor: int  # of the client's version: 0 or 1
     forward: bytes  # the lines for the instance, up to the value of X-Request-ID
+    lead: bytes  # the same from the end of the target on
     host: bytes
     body_length: int | None  # -1: chunked
-    close: bool
-    keep_alive: bool  # asked for; HTTP/1.1 does without asking
+    closes: bool  # no further request comes over this connection
     expects_continue: bool
     upgrade: bool
     request_id: bytes | None  # given, and fit to be kept
@@ -60,8 +62,9 @@ def read_fields(block: bytes, *, minor: int, peer: Peer, max_count: int) -> Requ
             if lower == b"authorization":
                 fields.token = value.rstrip(b" \t")
     connection = tokens(special.get(b"connection", []))
-    fields.close = b"close" in connection
-    fields.keep_alive = b"keep-alive" in connection
+    fields.minor = minor
+    # HTTP/1.1 keeps connections without being asked.
+    fields.closes = b"close" in connection or (minor == 0 and b"keep-alive" not in connection)
     if not _NEVER_DROPPED.isdisjoint(connection):
         raise RefusedError(
             "bad_request", "Connection names a header that a message cannot do without"
@@ -100,6 +103,13 @@ def read_fields(block: bytes, *, minor: int, peer: Peer, max_count: int) -> Requ
             VIA,
             b"X-Request-ID: ",
         ]
+    )
+    fields.lead = b"".join(
+        (
+            b" HTTP/1.1\r\n",
+            b"" if fields.host or minor else b"Host: localhost\r\n",
+            fields.forward,
+        )
     )
     return fields
 

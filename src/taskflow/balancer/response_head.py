@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from taskflow.balancer.forwarding import VIA
 from taskflow.balancer.framing import FramingError, body_length, tokens
-from taskflow.balancer.grammar import FIELD, STATUS_LINE, complaint
+from taskflow.balancer.grammar import FIELD, ORDINARY_ANSWER, STATUS_LINE, complaint
 
 MAX_HEAD_BYTES = 65_536
 UNTIL_CLOSE = -2
@@ -28,7 +29,9 @@ class ResponseHead:
     status: int
     kept: bytes  # status line and header lines for the client
     body: int
-    length: int | None  # Content-Length as given: HEAD and 304 tell it without a body
+    length: (
+        int | None
+    )  # Content-Length as given, unless `kept` says it: HEAD and 304 tell it without a body
     close: bool  # the instance will close the connection
     upgrade: bytes | None
     has_request_id: bool
@@ -36,6 +39,17 @@ class ResponseHead:
 
 def read_response_head(head: bytes, *, is_head: bool) -> ResponseHead:
     """``head`` up to and with its empty line. Raises InvalidAnswerError."""
+    ordinary = ORDINARY_ANSWER.fullmatch(head)
+    if ordinary is not None:
+        answer = ResponseHead()
+        status, one_id, length_text, other_id = ordinary.groups()
+        answer.status = int(status)
+        answer.body = 0 if is_head else int(length_text)
+        answer.kept = head[:-2]
+        answer.length = answer.upgrade = None
+        answer.close = False
+        answer.has_request_id = one_id is not None or other_id is not None
+        return answer
     line = STATUS_LINE.match(head)
     if line is None:
         raise InvalidAnswerError("the status line is not HTTP/1")
@@ -99,14 +113,18 @@ def client_head(
 ) -> bytes:
     """The head for the client. ``connection`` and ``extra``: whole lines."""
     length = answer.length
-    return b"%b%b%bVia: 1.1 taskflow\r\n%b%b\r\n" % (
-        answer.kept,
-        b"Transfer-Encoding: chunked\r\n"
-        if chunked
-        else b""
-        if length is None
-        else b"Content-Length: %d\r\n" % length,
-        b"" if answer.has_request_id else b"X-Request-ID: " + request_id + b"\r\n",
-        extra,
-        connection,
+    return b"".join(
+        (
+            answer.kept,
+            b"Transfer-Encoding: chunked\r\n"
+            if chunked
+            else b""
+            if length is None
+            else b"Content-Length: %d\r\n" % length,
+            b"" if answer.has_request_id else b"X-Request-ID: " + request_id + b"\r\n",
+            VIA,
+            extra,
+            connection,
+            b"\r\n",
+        )
     )
