@@ -1,0 +1,31 @@
+"""Which outputs of the stack go into `.env`, under which names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Variable → output of the template. Secrets are there as ARNs only.
+VARIABLES = {
+    "TASKFLOW_URL": "ApiUrl",
+    "TASKFLOW_QUEUE_PREFIX": "QueuePrefix",
+    "TASKFLOW_S3_BUCKET": "PayloadBucket",
+    "TASKFLOW_DATABASE_SECRET_ARN": "DatabaseSecretArn",
+    "AWS_REGION": "Region",
+}
+_FIXED = {"TASKFLOW_BACKEND": "aws"}
+
+
+def variables(outputs: Mapping[str, str]) -> dict[str, str | None]:
+    """For `env_file.write`; None: the stack does not have it, so the file must not."""
+    return {**_FIXED, **{name: outputs.get(output) for name, output in VARIABLES.items()}}
+
+
+def forgotten(written: Mapping[str, str], outputs: Mapping[str, str]) -> dict[str, str | None]:
+    """What to take out of a file once the stack is gone: its own values, and no other stack's.
+
+    ``written``: what the file says now.
+    """
+    if written.get("TASKFLOW_QUEUE_PREFIX") != outputs.get("QueuePrefix"):
+        return {}
+    values = variables(outputs)
+    return {name: None for name, value in values.items() if written.get(name) == value}
