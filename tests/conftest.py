@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("TASKFLOW_")]:
         if not name.startswith("TASKFLOW_TEST_"):
             del os.environ[name]
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests and their modules, which the collector would look through again and again.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
