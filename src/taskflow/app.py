@@ -18,9 +18,9 @@ from taskflow.core.errors import ConfigurationError, NoActiveAppError
 from taskflow.core.registry import Registry, registry
 from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import TaskKey
+from taskflow.services import home_checks, queue_checks
 from taskflow.services.backup import Backups
 from taskflow.services.doctor import Doctor
-from taskflow.services.home_checks import checks_of
 from taskflow.settings import Settings, load
 from taskflow.worker.background import Background
 from taskflow.worker.worker import Worker
@@ -199,6 +199,8 @@ class TaskFlow(RuntimeCalls):
         """Checks and repairs of the store and its surroundings."""
         runtime = self.runtime
         stores = runtime.stores
+        is_remote = self.settings.resolved_queue_backend == "sqs"
+        queue_checked = queue_checks.checks_of(runtime.queue) if is_remote else []
         return Doctor(
             stores.inspection,
             stores.outbox,
@@ -209,7 +211,8 @@ class TaskFlow(RuntimeCalls):
             runtime.clock,
             recover=runtime.recovery.run_once,
             registered=lambda: [handler.name for handler in runtime.registry.handlers()],
-            surroundings=checks_of(self.settings.home),
+            surroundings=[*home_checks.checks_of(self.settings.home), *queue_checked],
+            long_task_seconds=self.settings.long_task_seconds if queue_checked else 0.0,
         )
 
     def _refuse_in_a_fork(self) -> None:

@@ -26,9 +26,11 @@ def clients(url: str) -> Clients:
         return sqs_clients(region=aws.REGION, receivers=16)
 
 
-def provisioned(url: str, *, visibility_timeout_seconds: float = 30.0) -> QueueNames:
+def provisioned(
+    url: str, *, visibility_timeout_seconds: float = 30.0, long_task_seconds: float = 0.0
+) -> QueueNames:
     """New queues on the emulator."""
-    names = QueueNames(aws.unique("q"))
+    names = QueueNames(aws.unique("q"), long_task_seconds=long_task_seconds)
     provision(clients(url).calls, names, visibility_timeout_seconds=visibility_timeout_seconds)
     return names
 

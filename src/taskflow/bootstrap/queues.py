@@ -27,6 +27,10 @@ def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
 def _build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
     match settings.resolved_queue_backend:
         case "local":
+            if settings.worker_queues == "long":
+                raise ConfigurationError(
+                    "TASKFLOW_WORKER_QUEUES=long needs SQS: a local queue is one for all tasks, short and long"
+                )
             if not works:
                 from taskflow.adapters.queue.detached import DetachedQueue
 
@@ -43,15 +47,15 @@ def _build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
             from taskflow.adapters.queue.sqs.client import sqs_clients
             from taskflow.adapters.queue.sqs.queue import SQSTaskQueue
 
-            priorities = settings.priorities or frozenset(map(int, TaskPriority))
-            serves = priorities if works else frozenset()
+            names = _queue_names(settings)
+            serves = _served(settings, names) if works else ()
             return SQSTaskQueue(
                 sqs_clients(
                     region=settings.aws_region,
                     threads=settings.num_workers,
                     receivers=len(serves),
                 ),
-                _queue_names(settings),
+                names,
                 visibility_timeout_seconds=settings.lease_seconds * 2,
                 serves=serves,
                 starvation_every=settings.starvation_every,
@@ -59,6 +63,22 @@ def _build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
             )
         case never:
             assert_never(never)
+
+
+def _served(settings: Settings, names: QueueNames) -> list[int]:
+    """The queues that a worker here receives from. Raises ConfigurationError if there are none."""
+    from taskflow.adapters.queue.sqs.names import queue_of
+
+    kinds = {"ordinary": [False], "long": [True], "all": [False, True]}[settings.worker_queues]
+    priorities = sorted(settings.priorities or map(int, TaskPriority))
+    wanted = [queue_of(priority, is_long=kind) for priority in priorities for kind in kinds]
+    served = [queue for queue in wanted if queue in names.queues]
+    if not served:
+        raise ConfigurationError(
+            "TASKFLOW_WORKER_QUEUES=long, but no task is a long one: set TASKFLOW_LONG_TASK_SECONDS, "
+            "the same for all processes"
+        )
+    return served
 
 
 def provision_queues(settings: Settings) -> dict[str, bool]:
@@ -91,6 +111,7 @@ def _queue_names(settings: Settings) -> QueueNames:
             TaskPriority.NORMAL: settings.queue_url_normal,
             TaskPriority.LOW: settings.queue_url_low,
         },
+        long_task_seconds=settings.long_task_seconds,
     )
 
 

@@ -163,6 +163,7 @@ class NewTask(NamedTuple):
     idempotency_key: str | None
     request_hash: str | None
     request_id: str | None
+    traceparent: str | None = None
 
 
 class Accepted(NamedTuple):

@@ -154,3 +154,6 @@ class Task(BaseModel):
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Any] = Field(default_factory=dict)
     request_id: str | None = Field(default=None, description="Id of the request that submitted it")
+    traceparent: str | None = Field(
+        default=None, description="W3C trace context that it was submitted in"
+    )

@@ -91,6 +91,7 @@ class ClaimedTask(NamedTuple):
     input_key: str | None
     metadata: str | None
     request_id: str | None
+    traceparent: str | None
     lease_token: int
 
 

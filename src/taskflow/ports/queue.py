@@ -9,13 +9,19 @@ from taskflow.core.task import TaskPriority
 
 
 class Message(NamedTuple):
-    """A hint that a task is ready, or will be in ``delay_seconds``."""
+    """A hint that a task is ready, or will be in ``delay_seconds``.
+
+    ``timeout_seconds`` (of an attempt; 0: unknown) and ``traceparent`` (W3C trace context of the submission) are for
+    queues that sort by the one and show the other; both are left out by those that do not.
+    """
 
     task_id: str
     tenant_id: str
     task: str
     priority: int
     delay_seconds: float = 0.0
+    timeout_seconds: float = 0.0
+    traceparent: str | None = None
 
 
 class Delivery(NamedTuple):

@@ -28,6 +28,7 @@ from taskflow.ports.metadata import (
     WorkerStore,
 )
 from taskflow.ports.payloads import PayloadStore
+from taskflow.ports.queue import Message
 
 _US = 1_000_000
 _LIMIT = 10_000  # of tasks looked at or repaired in one run
@@ -75,6 +76,7 @@ class Doctor:
         clock: Clock,
         *,
         recover: Callable[[], int],
+        long_task_seconds: float = 0.0,
         registered: Callable[[], Collection[str]] = tuple,
         surroundings: Sequence[Callable[[bool], Finding]] = (),
     ) -> None:
@@ -86,6 +88,7 @@ class Doctor:
         self._liveness = liveness
         self._clock = clock
         self._recover = recover
+        self._long_task_seconds = long_task_seconds
         self._registered = registered
         self._surroundings = surroundings
 
@@ -104,6 +107,8 @@ class Doctor:
         yield self._clock_check()
         yield self._abandoned_tasks(fix)
         yield self._forgotten_tasks(fix)
+        if self._long_task_seconds:
+            yield self._unserved_tasks()
         yield self._dependencies(fix)
         yield self._unknown_handlers()
         yield self._unfinished_payloads(fix)
@@ -179,9 +184,9 @@ class Doctor:
 
     def _forgotten_tasks(self, fix: bool) -> Finding:
         """Without a live worker, waiting is no sign of anything: the queue is filled when one starts."""
-        overdue = self._inspection.unannounced(seconds=_WAITING_SECONDS, limit=_LIMIT)
-        idle = sum(int(worker.details.get("idle", 0)) for worker in self._live_workers())
-        if not overdue or not idle:
+        workers = [w for w in self._live_workers() if int(w.details.get("idle", 0)) > 0]
+        overdue = [message for message in self._overdue() if self._servers(message, workers)]
+        if not overdue:
             return Finding("queue", Health.OK, "no task that is due was forgotten")
         minutes = _WAITING_SECONDS / 60
         message = (
@@ -200,6 +205,36 @@ class Doctor:
         for start in range(0, len(overdue), _BATCH):
             self._outbox.add(overdue[start : start + _BATCH])
         return Finding("queue", Health.REPAIRED, f"{message}; announced again", len(overdue))
+
+    def _unserved_tasks(self) -> Finding:
+        """Of one kind, long or not, while there are workers for the other. None at all: they may all be on Lambda."""
+        workers = self._live_workers()
+        unserved = [m for m in self._overdue() if workers and not self._servers(m, workers)]
+        if not unserved:
+            return Finding("long tasks", Health.OK, "no task waits in queues that nobody serves")
+        kind = "long" if self._is_long(unserved[0]) else "ordinary"
+        return Finding(
+            "long tasks",
+            Health.WARNING,
+            f"{_tasks(len(unserved))} due for {_WAITING_SECONDS / 60:.0f} minutes wait in queues that no running "
+            "worker serves",
+            len(unserved),
+            f"start a worker with TASKFLOW_WORKER_QUEUES={kind} or all",
+            tuple(message.task_id for message in unserved[:_EXAMPLES]),
+        )
+
+    def _overdue(self) -> list[Message]:
+        return self._inspection.unannounced(seconds=_WAITING_SECONDS, limit=_LIMIT)
+
+    def _is_long(self, message: Message) -> bool:
+        return 0 < self._long_task_seconds < message.timeout_seconds
+
+    def _servers(self, message: Message, workers: Sequence[WorkerRecord]) -> list[WorkerRecord]:
+        """Those of ``workers`` that take from its queue."""
+        if not self._long_task_seconds:
+            return list(workers)
+        kinds = ("all", "long" if self._is_long(message) else "ordinary")
+        return [worker for worker in workers if worker.details.get("queues", "all") in kinds]
 
     def _live_workers(self) -> list[WorkerRecord]:
         since = self._clock.now_us() - _LIVE_SECONDS * _US

@@ -11,7 +11,8 @@ from taskflow.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Names and meanings as in `Settings`. ``priorities`` and ``tasks``: None serves all.
+    """Names and meanings as in `Settings`. ``priorities`` and ``tasks``: None serves all. ``queues``
+    is only reported: the queue itself was built with it.
 
     ``ends_at`` (monotonic seconds): the process is stopped then, so an attempt whose timeout lies beyond it is given
     back instead of started. One with a timeout over ``longest_timeout_seconds`` can never run in such a process, and
@@ -27,6 +28,7 @@ class WorkerOptions:
     max_payload_bytes: int = 2**20
     breaker_failures: int = 5
     breaker_open_seconds: float = 30.0
+    queues: str = "all"
     priorities: frozenset[int] | None = None
     tasks: frozenset[str] | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class WorkerOptions:
             max_payload_bytes=settings.max_payload_bytes,
             breaker_failures=settings.breaker_failures,
             breaker_open_seconds=settings.breaker_open_seconds,
+            queues=settings.worker_queues,
             priorities=settings.priorities,
             tasks=frozenset(settings.worker_tasks) or None,
             resources=settings.resources,

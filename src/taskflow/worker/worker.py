@@ -233,4 +233,5 @@ class _Crew:
             "resources": self._admission.resources(),
             "not_served": sorted(self._admission.never_served()),
             "tasks": self._tasks(),
+            "queues": self._options.queues,
         }

@@ -189,3 +189,12 @@ def test_tasks_that_are_not_final_are_counted_by_handler(
     harness.claim(harness.accepted(task="email"))
     finish(harness, done.task_id, TaskStatus.COMPLETED)
     assert inspection.unfinished_by_task() == {"report": 1, "email": 2}
+
+
+def test_what_was_forgotten_tells_how_long_it_may_take(
+    harness: MetadataHarness, inspection: InspectionStore
+) -> None:
+    key = harness.accepted(timeout_seconds=1_800.0)
+    harness.advance(600)
+    [forgotten] = inspection.unannounced(seconds=300, limit=10)
+    assert (forgotten.task_id, forgotten.timeout_seconds) == (key.task_id, 1_800.0)

@@ -9,9 +9,9 @@ import pytest
 from tests.contract.queue.chaos import ChaosHarness
 from tests.contract.queue.harness import QueueHarness
 from tests.contract.queue.local import LocalHarness
-from tests.contract.queue.sqs import SQSHarness
+from tests.contract.queue.sqs import LongSQSHarness, SQSHarness
 
-BACKENDS = ("local", "chaos", "sqs-moto", "sqs-ministack")
+BACKENDS = ("local", "chaos", "sqs-moto", "sqs-ministack", "sqs-long")
 LONG_SECONDS = 30.0
 BRIEF_SECONDS = 2.0  # of real time; SQS counts whole seconds
 
@@ -21,6 +21,9 @@ def make(backend: str, request: pytest.FixtureRequest, *, sqs_seconds: float) ->
         return LocalHarness(visibility_timeout_seconds=LONG_SECONDS)
     if backend == "chaos":
         return ChaosHarness(visibility_timeout_seconds=LONG_SECONDS)
+    if backend == "sqs-long":
+        url = request.getfixturevalue("ministack_url")
+        return LongSQSHarness(url, visibility_timeout_seconds=sqs_seconds)
     url = request.getfixturevalue(f"{backend.removeprefix('sqs-')}_url")
     return SQSHarness(url, visibility_timeout_seconds=sqs_seconds)
 

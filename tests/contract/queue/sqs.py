@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from taskflow.ports.queue import ANYTHING, Delivery, Selector, TaskQueue
+from tests.contract.queue.harness import LONG_TASK_SECONDS
 from tests.support import sqs
 
 _MOMENT = 0.3  # in which what can be had comes, on any machine but a stopped one
@@ -18,12 +19,16 @@ class SQSHarness:
     is_ordered = False
     volume = 20
     rounds = 3
+    long_task_seconds = 0.0
 
     def __init__(self, url: str, *, visibility_timeout_seconds: float) -> None:
         self.visibility_timeout_seconds = visibility_timeout_seconds
-        self.names = sqs.provisioned(url)
+        self.names = sqs.provisioned(url, long_task_seconds=self.long_task_seconds)
         self.queue: TaskQueue = sqs.queue(
-            url, self.names, visibility_timeout_seconds=visibility_timeout_seconds
+            url,
+            self.names,
+            visibility_timeout_seconds=visibility_timeout_seconds,
+            serves=self.names.queues,
         )
 
     def pass_time(self, seconds: float) -> None:
@@ -61,3 +66,9 @@ class SQSHarness:
                 max_messages=most - len(found), timeout_seconds=left, selector=selector
             )
         return found
+
+
+class LongSQSHarness(SQSHarness):
+    """With queues of their own for long tasks, and a worker that serves both kinds."""
+
+    long_task_seconds = LONG_TASK_SECONDS

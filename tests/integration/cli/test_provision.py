@@ -26,10 +26,16 @@ def test_it_makes_queues_and_bucket_and_finds_them_the_next_time(
     prefix, bucket = aws.unique("provision"), aws.unique("provision")
     monkeypatch.setenv("TASKFLOW_QUEUE_PREFIX", prefix)
     monkeypatch.setenv("TASKFLOW_S3_BUCKET", bucket)
+    monkeypatch.setenv("TASKFLOW_LONG_TASK_SECONDS", "840")
 
     first, second = cli.ok("provision"), cli.json("provision")
 
-    names = [f"{prefix}-{p.name.lower()}{end}" for p in TaskPriority for end in ("", "-dead")]
+    names = [
+        f"{prefix}-{kind}{priority.name.lower()}{end}"
+        for priority in TaskPriority
+        for kind in ("", "long-")
+        for end in ("", "-dead")
+    ]
     lines = first.splitlines()[1:]
     assert sorted(line.split()[1] for line in lines) == sorted([*names, bucket])
     assert all(line.endswith("made") for line in lines)
@@ -41,11 +47,11 @@ def test_it_makes_queues_and_bucket_and_finds_them_the_next_time(
     there = aws.client("sqs", emulator).list_queues(QueueNamePrefix=prefix)["QueueUrls"]
     assert {url.rpartition("/")[2] for url in there} == set(names)
     dead = aws.client("sqs", emulator).get_queue_attributes(
-        QueueUrl=next(url for url in there if url.endswith("-high")),
+        QueueUrl=next(url for url in there if url.endswith("-long-high")),
         AttributeNames=["RedrivePolicy"],
     )
     policy = json.loads(dead["Attributes"]["RedrivePolicy"])
-    assert policy["deadLetterTargetArn"].endswith(f"{prefix}-high-dead")
+    assert policy["deadLetterTargetArn"].endswith(f"{prefix}-long-high-dead")
     aws.client("s3", emulator).head_bucket(Bucket=bucket)
 
 

@@ -17,7 +17,7 @@ from taskflow.core.errors import StoreCorruptError
 from taskflow.core.registry import Registry
 from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import WorkerRecord
-from taskflow.services.doctor import Finding, Health
+from taskflow.services.doctor import Doctor, Finding, Health
 from taskflow.services.home_checks import checks_of
 from taskflow.testing import FakeClock
 
@@ -303,3 +303,40 @@ def test_without_a_home_there_is_nothing_to_complain_about(tmp_path: Path) -> No
 def _payload_files(app: TaskFlow) -> list[Path]:
     files = (app.settings.home / "payloads").rglob("*")
     return [file for file in files if file.is_file() and not file.name.startswith(".")]
+
+
+def test_long_tasks_that_nobody_serves_are_found_and_not_announced_again(
+    idle: TaskFlow, clock: FakeClock
+) -> None:
+    """As the queue is on SQS: the store alone says the rest."""
+    stores, runtime = idle.runtime.stores, idle.runtime
+    doctor = Doctor(
+        stores.inspection,
+        stores.outbox,
+        stores.workers,
+        stores.execution,
+        runtime.payloads,
+        runtime.liveness,
+        clock,
+        recover=runtime.recovery.run_once,
+        long_task_seconds=60.0,
+    )
+    long = idle.options(timeout=61).submit("anything", "x")
+    short = idle.options(timeout=60).submit("anything", "x")
+    execute(idle, "DELETE FROM outbox")
+    clock.advance(HOUR)
+
+    def found(queues: str, check: str, *, fix: bool = False) -> Finding:
+        details = {"total": 4, "busy": 0, "idle": 4, "queues": queues}
+        stores.workers.report(WorkerRecord("w", "host", 1, 0, 0, "running", details))
+        [finding] = [f for f in doctor.examine(fix=fix) if f.check == check]
+        return finding
+
+    unserved = found("ordinary", "long tasks")
+    assert (unserved.health, unserved.examples) == (Health.WARNING, (long.id,))
+    assert "TASKFLOW_WORKER_QUEUES=long" in str(unserved.advice)
+    assert found("ordinary", "queue").examples == (short.id,)
+    assert found("long", "queue").examples == (long.id,)
+    assert found("all", "long tasks").health is Health.OK
+    assert found("ordinary", "queue", fix=True).count == 1
+    assert [f.examples for f in [found("all", "queue")]] == [(long.id,)]

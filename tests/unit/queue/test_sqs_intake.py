@@ -53,6 +53,11 @@ def at_once(intake: Intake, count: int = 10, selector: Selector = ANYTHING) -> l
     return intake.dequeue(count, 0.0, selector)
 
 
+def arrive(intake: Intake, deliveries: list[Delivery]) -> list[Delivery]:
+    """From the queue of their priority."""
+    return intake.arrived(deliveries, deliveries[0].priority)
+
+
 def back(intake: Intake) -> list[tuple[str, float]]:
     """Receipt and moment of what a sweep tells SQS."""
     changes = intake.sweep(ahead_seconds=VISIBILITY_SECONDS / 6)
@@ -61,15 +66,15 @@ def back(intake: Intake) -> list[tuple[str, float]]:
 
 def test_the_highest_priority_comes_first_and_the_others_get_their_share(intake: Intake) -> None:
     for priority in (3, 0, 2, 1):
-        intake.arrived([delivery(f"p{priority}", priority=priority) for _ in range(12)])
+        arrive(intake, [delivery(f"p{priority}", priority=priority) for _ in range(12)])
     order = [found.priority for _ in range(48) for found in at_once(intake, 1)]
     assert order[:4] == [0, 0, 0, 1]  # every fourth goes to one that was passed over
     assert [order.index(priority) for priority in range(4)] == [0, 3, 7, 11]
 
 
 def test_tenants_of_a_priority_take_turns(intake: Intake) -> None:
-    intake.arrived([delivery(f"a{n}", tenant_id="a") for n in range(3)])
-    intake.arrived([delivery("b0", tenant_id="b")])
+    arrive(intake, [delivery(f"a{n}", tenant_id="a") for n in range(3)])
+    arrive(intake, [delivery("b0", tenant_id="b")])
     assert ids(at_once(intake)) == ["a0", "b0", "a1", "a2"]
 
 
@@ -85,7 +90,7 @@ def test_what_was_missing_just_now_is_received_and_no_more(
 ) -> None:
     assert at_once(intake, 4) == []
     assert wanted(intake, 2) == 4
-    intake.arrived([delivery("t1"), delivery("t2"), delivery("t3")])
+    arrive(intake, [delivery("t1"), delivery("t2"), delivery("t3")])
     assert wanted(intake, 2) == 1
     at_once(intake, 2)
     assert wanted(intake, 2) == 0  # it got what it asked for
@@ -98,17 +103,17 @@ def test_what_was_missing_just_now_is_received_and_no_more(
 def test_only_so_much_is_held_for_callers_that_want_none_of_it(intake: Intake) -> None:
     selector = Selector(excluded=frozenset({"echo"}))
     for n in range(MOST_BUFFERED // 10):
-        intake.arrived([delivery(f"{n}-{i}") for i in range(10)])
+        arrive(intake, [delivery(f"{n}-{i}") for i in range(10)])
     waiting = Call(lambda: intake.dequeue(100, 60.0, selector))
     assert wanted(intake, 2) == 0
-    intake.arrived([delivery("runs", task="report")])
+    arrive(intake, [delivery("runs", task="report")])
     assert ids(waiting.result()) == ["runs"]
 
 
 def test_what_nobody_asks_for_goes_back_after_a_second(intake: Intake, moments: Moments) -> None:
     late = delivery("late")
     at_once(intake, 4)
-    intake.arrived([late])
+    arrive(intake, [late])
     moments.now += 0.9
     assert back(intake) == []
     moments.now += 0.2
@@ -120,9 +125,9 @@ def test_what_nobody_asks_for_goes_back_after_a_second(intake: Intake, moments: 
 def test_while_others_are_taken_a_message_waits_longer_for_its_turn(
     intake: Intake, moments: Moments
 ) -> None:
-    intake.arrived([delivery("low", priority=3)])
+    arrive(intake, [delivery("low", priority=3)])
     for second in range(9):
-        intake.arrived([delivery(f"c{second}", priority=0)])
+        arrive(intake, [delivery(f"c{second}", priority=0)])
         if ids(at_once(intake, 1)) == ["low"]:
             return
         moments.now += 0.9
@@ -132,7 +137,7 @@ def test_while_others_are_taken_a_message_waits_longer_for_its_turn(
 
 def test_nothing_waits_here_for_more_than_ten_seconds(intake: Intake, moments: Moments) -> None:
     low = delivery("low", priority=3)
-    intake.arrived([low])
+    arrive(intake, [low])
     high = Selector(priorities=frozenset({0}))
     for _ in range(12):
         assert back(intake) == []
@@ -145,7 +150,7 @@ def test_what_those_who_wait_exclude_goes_back_for_longer_each_time(
     intake: Intake, moments: Moments
 ) -> None:
     selector = Selector(excluded=frozenset({"echo"}))
-    intake.arrived([delivery(f"t{n}", received=n) for n in (1, 2, 3, 10)])
+    arrive(intake, [delivery(f"t{n}", received=n) for n in (1, 2, 3, 10)])
     waiting = Call(lambda: intake.dequeue(1, 60.0, selector))
     sweeps: list[tuple[str, float]] = []
     moments.now += 1.1
@@ -164,7 +169,7 @@ def test_what_ran_out_of_time_in_the_buffer_is_handed_out_to_nobody(
     intake: Intake, moments: Moments
 ) -> None:
     """As after the process was stopped for a while: the message is somebody else's."""
-    intake.arrived([delivery("t1")])
+    arrive(intake, [delivery("t1")])
     moments.now += VISIBILITY_SECONDS
     assert at_once(intake) == []
     assert intake.close() == []
@@ -172,10 +177,10 @@ def test_what_ran_out_of_time_in_the_buffer_is_handed_out_to_nobody(
 
 def test_after_the_end_what_arrives_is_returned(intake: Intake) -> None:
     held = delivery("held")
-    intake.arrived([held])
+    arrive(intake, [held])
     assert [flight.delivery for flight in intake.close()] == [held]
     late = delivery("late")
-    assert intake.arrived([late]) == [late]
+    assert arrive(intake, [late]) == [late]
     assert intake.wanted(2) == 0
 
 
@@ -186,7 +191,7 @@ class TestFlights:
 
     def test_a_beat_every_second_is_told_when_it_is_time(self) -> None:
         flights = Flights()
-        flights.add(Flight(delivery("t1"), 0.0, 60.0))
+        flights.add(Flight(delivery("t1"), 2, 0.0, 60.0))
         [receipt] = flights._flights
         told = []
         for second in range(1, 121):
@@ -196,7 +201,7 @@ class TestFlights:
 
     def test_what_is_no_longer_extended_comes_back_when_it_was_last_asked_to(self) -> None:
         flights = Flights()
-        flights.add(Flight(delivery("t1"), 0.0, 60.0))
+        flights.add(Flight(delivery("t1"), 2, 0.0, 60.0))
         [receipt] = flights._flights
         flights.extend([receipt], 1.0, 31.0)
         assert self.due(flights, 20.0) == []
@@ -207,20 +212,20 @@ class TestFlights:
     def test_those_that_are_due_soon_go_along(self) -> None:
         flights = Flights()
         for n in range(4):
-            flights.add(Flight(delivery(f"t{n}", priority=n // 3), 0.0, 60.0 + n))
+            flights.add(Flight(delivery(f"t{n}"), n // 3, 0.0, 60.0 + n))
         flights.extend(list(flights._flights), 50.0, 80.0)
         assert len(self.due(flights, 50.0)) == 3  # that of the other queue is not pressing
 
     def test_twelve_hours_are_the_end(self) -> None:
         flights = Flights()
-        flights.add(Flight(delivery("t1"), 0.0, 43_190.0))
+        flights.add(Flight(delivery("t1"), 2, 0.0, 43_190.0))
         [receipt] = flights._flights
         flights.extend([receipt], 43_180.0, 43_240.0)
         assert self.due(flights, 43_185.0) == [(receipt, 43_195.0)]
 
     def test_what_nobody_extended_is_forgotten(self) -> None:
         flights = Flights()
-        flights.add(Flight(delivery("t1"), 0.0, 60.0))
+        flights.add(Flight(delivery("t1"), 2, 0.0, 60.0))
         assert self.due(flights, 60.0) == []
         assert len(flights) == 0
 

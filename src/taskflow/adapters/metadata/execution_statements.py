@@ -118,7 +118,7 @@ def _started_columns() -> list[sa.Column[Any]]:
 
 def _input_columns() -> list[sa.Column[Any]]:
     i = schema.task_inputs
-    return [i.c.arguments, i.c.input_key, i.c.metadata, i.c.request_id]
+    return [i.c.arguments, i.c.input_key, i.c.metadata, i.c.request_id, i.c.traceparent]
 
 
 def claimed(database: Database) -> sa.Select[Any]:

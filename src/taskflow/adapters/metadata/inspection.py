@@ -92,7 +92,9 @@ class SqlInspection:
         t, o = schema.tasks, schema.outbox
         before = self._database.now() - int(seconds * _MICROSECONDS)
         statement = (
-            sa.select(t.c.id, t.c.tenant_id, t.c.task, t.c.priority)
+            sa.select(
+                t.c.id, t.c.tenant_id, t.c.task, t.c.priority, sa.literal(0.0), t.c.timeout_seconds
+            )
             .where(
                 t.c.finished_at.is_(None),
                 one_of(t.c.status, CLAIMABLE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -60,14 +60,25 @@ class Tally(NamedTuple):
     by: int = 1
 
 
+class Details(NamedTuple):
+    """What a message says about its task beside what is in the outbox."""
+
+    timeout_seconds: float
+    traceparent: str | None
+
+
+UNKNOWN = Details(0.0, None)  # of a task that has been deleted
+
+
 class Send(NamedTuple):
-    """A message wanted at ``due_at``."""
+    """A message wanted at ``due_at``. ``details`` None: to be looked up if the message is sent now."""
 
     tenant_id: str
     task_id: str
     task: str
     priority: int
     due_at: int
+    details: Details | None = None
 
 
 class Journal:
@@ -130,6 +141,13 @@ class Journal:
             .where(table.c.result_key.is_not(None))
         )
         self._add_tallies = database.prepare(add_tallies(database))
+        t, i = schema.tasks, schema.task_inputs
+        self._details = database.prepare_rows(
+            sa.select(t.c.tenant_id, t.c.id, t.c.timeout_seconds, i.c.traceparent)
+            .select_from(keys)
+            .join(t, sa.and_(t.c.tenant_id == keys.c.tenant_id, t.c.id == keys.c.task_id))
+            .join(i, sa.and_(i.c.tenant_id == t.c.tenant_id, i.c.task_id == t.c.id))
+        )
 
     def events(self, tx: Transaction, events: Sequence[NewEvent]) -> None:
         if events:
@@ -183,7 +201,18 @@ class Journal:
         leased_until = now + int(SENDING_SECONDS * _MICROSECONDS)
         rows: list[tuple[str, str, str, str, int, int, int]] = []
         to_send: list[OutboxEntry] = []
-        for tenant_id, task_id, task, priority, due_at in wanted:
+        found: Mapping[TaskKey, Details] = {}
+        # A queue that is rebuilt from the store has no use for them.
+        if outbox and max_queue_delay_seconds > 0:
+            found = self.details(
+                tx,
+                [
+                    TaskKey(send.tenant_id, send.task_id)
+                    for send in wanted
+                    if send.details is None and send.due_at <= horizon
+                ],
+            )
+        for tenant_id, task_id, task, priority, due_at, known in wanted:
             near = due_at <= horizon
             entry_id: str | None = None
             if outbox or not near:
@@ -193,12 +222,19 @@ class Journal:
                 rows.append((entry_id, tenant_id, task_id, task, priority, due_at, until))
             if near:
                 delay = max(0, due_at - now) / _MICROSECONDS
-                to_send.append(
-                    OutboxEntry(Message(task_id, tenant_id, task, priority, delay), entry_id)
-                )
+                details = known or found.get(TaskKey(tenant_id, task_id), UNKNOWN)
+                message = Message(task_id, tenant_id, task, priority, delay, *details)
+                to_send.append(OutboxEntry(message, entry_id))
         if rows:
             insert(tx, self._insert_outbox, rows)
         return to_send
+
+    def details(self, tx: Transaction, keys: Sequence[TaskKey]) -> dict[TaskKey, Details]:
+        """Of those that still exist."""
+        if not keys:
+            return {}
+        rows = tx.rows(self._details, batch=batch_text(keys))
+        return {TaskKey(row[0], row[1]): Details(row[2], row[3]) for row in rows}
 
 
 def add_tallies(database: Database) -> sa.sql.dml.Insert:

@@ -13,7 +13,7 @@ from taskflow.adapters.metadata import new_store, schema
 from taskflow.adapters.metadata.database import Database
 from taskflow.core.errors import StoreReadOnlyError, StoreVersionError
 
-HEAD = "0003"
+HEAD = "0004"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x7461736B666C6F77  # "taskflow"
 

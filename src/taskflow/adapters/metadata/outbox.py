@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
-from taskflow.adapters.metadata.journal import Journal, Send
+from taskflow.adapters.metadata.journal import UNKNOWN, Journal, Send
 from taskflow.adapters.metadata.statuses import one_of
 from taskflow.core.task import CLAIMABLE, TaskPriority, TaskStatus
-from taskflow.ports.metadata import OutboxEntry
+from taskflow.ports.metadata import OutboxEntry, TaskKey
 from taskflow.ports.queue import Message
 
 _MICROSECONDS = 1_000_000
@@ -92,13 +92,14 @@ class SqlOutbox:
             if rows:
                 batch = batch_text([[row[0]] for row in rows])
                 tx.run(self._lease, batch=batch, until=wanted["until"])
-        return [
-            OutboxEntry(
-                Message(task_id, tenant_id, task, priority, max(0, due_at - now) / _MICROSECONDS),
-                entry_id,
-            )
-            for entry_id, tenant_id, task_id, task, priority, due_at in rows
-        ]
+            details = self._journal.details(tx, [TaskKey(row[1], row[2]) for row in rows])
+        entries = []
+        for entry_id, tenant_id, task_id, task, priority, due_at in rows:
+            delay = max(0, due_at - now) / _MICROSECONDS
+            known = details.get(TaskKey(tenant_id, task_id), UNKNOWN)
+            message = Message(task_id, tenant_id, task, priority, delay, *known)
+            entries.append(OutboxEntry(message, entry_id))
+        return entries
 
     def release(self, entry_ids: Sequence[str]) -> None:
         if entry_ids:

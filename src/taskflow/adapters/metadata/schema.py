@@ -108,6 +108,7 @@ task_inputs = _table(
     sa.Column("depends_on", sa.Text),
     sa.Column("idempotency_key", sa.Text),
     sa.Column("request_id", sa.Text),
+    sa.Column("traceparent", sa.Text),
 )
 
 task_results = _table(

@@ -23,7 +23,7 @@ from taskflow.adapters.metadata.certainty import until_known
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, failed_dependency
 from taskflow.adapters.metadata.idempotency import IdempotencyKeys, Key, conflict, key_of
-from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
+from taskflow.adapters.metadata.journal import Details, Journal, NewEvent, Send, Tally
 from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.errors import (
     QueueFullError,
@@ -76,6 +76,7 @@ class SqlSubmissions:
         inputs = {
             "tenant_id": TEXT, "task_id": ID, "arguments": TEXT, "input_key": TEXT, "metadata": TEXT,
             "tags": TEXT, "depends_on": TEXT, "idempotency_key": TEXT, "request_id": TEXT,
+            "traceparent": TEXT,
         }  # fmt: skip
         self._insert_inputs = insert_from(database, schema.task_inputs, inputs)
         self._insert_tags = insert_from(
@@ -289,12 +290,13 @@ class SqlSubmissions:
                 depends_on_text = dumps(parents)
             input_rows.append(
                 (tenant_id, task_id, new.arguments, new.input_key, new.metadata, tags_text, depends_on_text,
-                 new.idempotency_key, new.request_id)
+                 new.idempotency_key, new.request_id, new.traceparent)
             )  # fmt: skip
             if ended:
                 failed.append(row)
             elif status != _BLOCKED:
-                sends.append(Send(tenant_id, task_id, new.task, new.priority, run_at))
+                details = Details(new.timeout_seconds, new.traceparent)
+                sends.append(Send(tenant_id, task_id, new.task, new.priority, run_at, details))
         insert(tx, self._insert_tasks, task_rows)
         insert(tx, self._insert_inputs, input_rows)
         self._journal.events(tx, events)

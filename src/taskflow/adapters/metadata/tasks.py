@@ -45,6 +45,7 @@ class SqlTasks(SqlControl):
                 i.c.depends_on,
                 i.c.idempotency_key,
                 i.c.request_id,
+                i.c.traceparent,
                 r.c.result,
                 r.c.result_key,
                 r.c.error,
@@ -274,6 +275,7 @@ def stored_task(row: Any) -> StoredTask:
         tags=_json(row.tags, []),
         metadata=_json(row.metadata, {}),
         request_id=row.request_id,
+        traceparent=row.traceparent,
     )
     return StoredTask(task, row.input_key, row.result_key)
 

@@ -80,7 +80,7 @@ class LocalTaskQueue:
             now = self._monotonic()
             room = self._room()
             for message in messages:
-                task_id, tenant_id, task, priority, delay_seconds = message
+                task_id, tenant_id, task, priority, delay_seconds, _, _ = message
                 if (
                     room <= 0
                     or delay_seconds > self.max_delay_seconds

@@ -80,9 +80,9 @@ class Letter(NamedTuple):
 class _Lane:
     """What waits to be told about one queue, of one kind."""
 
-    def __init__(self, kind: Kind, priority: int, pause: Pause) -> None:
+    def __init__(self, kind: Kind, queue: int, pause: Pause) -> None:
         self.kind = kind
-        self.priority = priority
+        self.queue = queue
         self.pause = pause
         self.waiting: deque[Any] = deque()
         self.sent_at = -inf
@@ -115,7 +115,7 @@ class Committer:
         self,
         client: Any,
         names: QueueNames,
-        priorities: Sequence[int],
+        queues: Sequence[int],
         *,
         on_stale: Callable[[Sequence[str]], None],
         monotonic: Callable[[], float],
@@ -127,9 +127,9 @@ class Committer:
         self._monotonic = monotonic
         self._rng = rng
         self._lanes = {
-            (kind, priority): _Lane(kind, priority, Pause(monotonic, rng))
+            (kind, queue): _Lane(kind, queue, Pause(monotonic, rng))
             for kind in _KINDS
-            for priority in priorities
+            for queue in queues
         }
         self._calls: dict[Kind, Callable[[int, Any], Sequence[dict[str, Any]]]] = {
             "hide": self._hide,
@@ -143,22 +143,22 @@ class Committer:
     def delete(self, flights: Sequence[Flight]) -> None:
         for flight in flights:
             self._add(
-                "delete", flight.priority, [Delete(flight.delivery.receipt, flight.hidden_until)]
+                "delete", flight.queue, [Delete(flight.delivery.receipt, flight.hidden_until)]
             )
         self._tell()
 
-    def hide(self, priority: int, changes: Sequence[Change]) -> None:
-        self._add("hide", priority, changes)
+    def hide(self, queue: int, changes: Sequence[Change]) -> None:
+        self._add("hide", queue, changes)
         self._tell()
 
     def dead_letter(
-        self, priority: int, letters: Sequence[Letter], *, give_up_in_seconds: float = inf
+        self, queue: int, letters: Sequence[Letter], *, give_up_in_seconds: float = inf
     ) -> None:
         """Send to the dead-letter queue, then delete."""
         give_up_at = self._monotonic() + give_up_in_seconds
         self._add(
             "dead_letter",
-            priority,
+            queue,
             [letter._replace(give_up_at=min(letter.give_up_at, give_up_at)) for letter in letters],
         )
         self._tell()
@@ -180,8 +180,8 @@ class Committer:
             if batch:
                 self._send(lane, batch)
 
-    def _add(self, kind: Kind, priority: int, items: Sequence[Any]) -> None:
-        self._lanes[kind, priority].waiting.extend(items)
+    def _add(self, kind: Kind, queue: int, items: Sequence[Any]) -> None:
+        self._lanes[kind, queue].waiting.extend(items)
 
     def _tell(self) -> None:
         if self._looks_at > -inf:  # it sleeps
@@ -215,7 +215,7 @@ class Committer:
 
     def _send(self, lane: _Lane, batch: list[Any]) -> None:
         try:
-            failed = self._calls[lane.kind](lane.priority, batch)
+            failed = self._calls[lane.kind](lane.queue, batch)
         except (ClientError, BotoCoreError) as exc:
             said = complaint(exc)
             again, reason, error = batch, said.reason, said.text
@@ -233,16 +233,16 @@ class Committer:
         lane.waiting.extendleft(reversed(again))
         log.warning(
             _FAILED[lane.kind],
-            queue=self._names.name(lane.priority),
+            queue=self._names.name(lane.queue),
             reason=reason,
             error=error,
             count=len(again),
             retry_in_seconds=round(lane.pause.failed(), 3),
         )
 
-    def _delete(self, priority: int, batch: Sequence[Delete]) -> Sequence[dict[str, Any]]:
+    def _delete(self, queue: int, batch: Sequence[Delete]) -> Sequence[dict[str, Any]]:
         answer = self._client.delete_message_batch(
-            QueueUrl=self._names.url(self._client, self._names.name(priority)),
+            QueueUrl=self._names.url(self._client, self._names.name(queue)),
             Entries=[
                 {"Id": str(index), "ReceiptHandle": item.receipt}
                 for index, item in enumerate(batch)
@@ -251,10 +251,10 @@ class Committer:
         failed: Sequence[dict[str, Any]] = answer.get("Failed", ())
         return failed
 
-    def _hide(self, priority: int, batch: Sequence[Change]) -> Sequence[dict[str, Any]]:
+    def _hide(self, queue: int, batch: Sequence[Change]) -> Sequence[dict[str, Any]]:
         now = self._monotonic()
         answer = self._client.change_message_visibility_batch(
-            QueueUrl=self._names.url(self._client, self._names.name(priority)),
+            QueueUrl=self._names.url(self._client, self._names.name(queue)),
             Entries=[
                 {
                     "Id": str(index),
@@ -267,8 +267,8 @@ class Committer:
         failed: Sequence[dict[str, Any]] = answer.get("Failed", ())
         return failed
 
-    def _dead_letter(self, priority: int, batch: Sequence[Letter]) -> Sequence[dict[str, Any]]:
-        name = self._names.dead_name(priority)
+    def _dead_letter(self, queue: int, batch: Sequence[Letter]) -> Sequence[dict[str, Any]]:
+        name = self._names.dead_name(queue)
         url = self._names.url(self._client, name)
         entries = [letter.entry for letter in batch]
         failed: list[dict[str, Any]] = []
@@ -279,7 +279,7 @@ class Committer:
                 letter = batch[index]
                 if (said := refused.get(place)) is None:
                     log.error("message.dead_lettered", queue=name, **letter.fields)
-                    self._add("delete", priority, [Delete(letter.receipt, letter.give_up_at)])
+                    self._add("delete", queue, [Delete(letter.receipt, letter.give_up_at)])
                 else:
                     failed.append({"Id": str(index), "Code": said.reason, "Message": said.text})
         return failed

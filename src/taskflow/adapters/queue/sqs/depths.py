@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from taskflow.adapters.queue.sqs.errors import complaint
-from taskflow.adapters.queue.sqs.names import QueueNames
+from taskflow.adapters.queue.sqs.names import QueueNames, priority_of
 from taskflow.core.errors import QueueUnavailableError
 from taskflow.core.task import TaskPriority
 from taskflow.ports.queue import QueueDepth
@@ -19,6 +19,8 @@ _ATTRIBUTES = (
     "ApproximateNumberOfMessagesDelayed",
     "ApproximateNumberOfMessagesNotVisible",
 )
+
+_NOTHING = QueueDepth(0, 0, 0)
 
 
 class Depths:
@@ -45,15 +47,18 @@ class Depths:
         """Raises QueueUnavailableError."""
         with self._lock:
             if self._monotonic() >= self._valid_until:
-                self._depths, self._error = {}, ""
-                for priority in TaskPriority:
-                    name = self._names.name(priority)
+                self._error = ""
+                depths: dict[TaskPriority, QueueDepth] = {}
+                for queue in self._names.queues:
+                    name = self._names.name(queue)
+                    priority = TaskPriority(priority_of(queue))
                     try:
-                        self._depths = {**self._depths, priority: self._ask(name)}
+                        depths[priority] = _sum(depths.get(priority, _NOTHING), self._ask(name))
                     except (ClientError, BotoCoreError) as exc:
                         said = complaint(exc)
                         self._error = f"queue {name!r}: {said.text}"
                         break
+                self._depths = depths
                 self._valid_until = self._monotonic() + self._cache_seconds
             if self._error:
                 raise QueueUnavailableError(self._error)
@@ -64,3 +69,7 @@ class Depths:
             QueueUrl=self._names.url(self._client, name), AttributeNames=list(_ATTRIBUTES)
         )
         return QueueDepth(*(int(answer["Attributes"][attribute]) for attribute in _ATTRIBUTES))
+
+
+def _sum(one: QueueDepth, other: QueueDepth) -> QueueDepth:
+    return QueueDepth(*map(sum, zip(one, other, strict=True)))

@@ -27,11 +27,11 @@ _PLAIN = re.compile(r"[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]{1,25
 _SHOWN_CHARACTERS = 80
 
 
-def encode(message: Message, *, traceparent: str | None = None) -> dict[str, Any]:
+def encode(message: Message) -> dict[str, Any]:
     """The fields of an entry of SendMessageBatch, without its ``Id``.
 
-    ``traceparent`` (W3C trace context of the submission) travels in the body, where it survives a redrive, and as an
-    attribute. A fraction of a second of delay is a whole one: early is worse than late.
+    The traceparent travels in the body, where it survives a redrive, and as an attribute. A fraction of a second of
+    delay is a whole one: early is worse than late.
     """
     body: dict[str, Any] = {
         "v": VERSION,
@@ -45,8 +45,8 @@ def encode(message: Message, *, traceparent: str | None = None) -> dict[str, Any
         "tenant": message.tenant_id,
         "task": message.task,
     }
-    if traceparent is not None:
-        body["traceparent"] = attributes["traceparent"] = traceparent
+    if message.traceparent is not None:
+        body["traceparent"] = attributes["traceparent"] = message.traceparent
     entry: dict[str, Any] = {
         # ASCII only: some characters that JSON may carry are not allowed in a message.
         "MessageBody": json.dumps(body, separators=(",", ":")),
@@ -112,12 +112,6 @@ def decode(received: Mapping[str, Any]) -> Delivery:
         received["receiptHandle" if is_record else "ReceiptHandle"],
         int(attributes.get("ApproximateReceiveCount", 1)),
     )
-
-
-def traceparent_of(received: Mapping[str, Any]) -> str | None:
-    """Of a message that `decode` takes."""
-    value = orjson.loads(received.get("body") or received["Body"]).get("traceparent")
-    return value if isinstance(value, str) else None
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

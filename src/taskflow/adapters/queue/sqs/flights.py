@@ -17,17 +17,16 @@ _SPARE_SECONDS = 5.0  # before SQS's longest visibility, for the way there
 class Flight:
     """One received message. ``hidden_until`` is what SQS knows, ``wanted_until`` what the worker last asked for."""
 
-    __slots__ = ("delivery", "hidden_until", "received_at", "wanted_until")
+    __slots__ = ("delivery", "hidden_until", "queue", "received_at", "wanted_until")
 
-    def __init__(self, delivery: Delivery, received_at: float, hidden_until: float) -> None:
+    def __init__(
+        self, delivery: Delivery, queue: int, received_at: float, hidden_until: float
+    ) -> None:
         self.delivery = delivery
+        self.queue = queue
         self.received_at = received_at
         self.hidden_until = hidden_until
         self.wanted_until: float | None = None
-
-    @property
-    def priority(self) -> int:
-        return self.delivery.priority
 
 
 class Change(NamedTuple):
@@ -79,9 +78,9 @@ class Flights:
                 flight.wanted_until = min(until, latest)
 
     def due(self, now: float, *, ahead_seconds: float) -> dict[int, list[Change]]:
-        """What SQS has to be told now, by priority, because it hides a message for ``ahead_seconds`` more or less.
+        """What SQS has to be told now, by queue, because it hides a message for ``ahead_seconds`` more or less.
 
-        When one of a priority is due, those that will be soon go along: a batch costs no more than one. Forgets what
+        When one of a queue is due, those that will be soon go along: a batch costs no more than one. Forgets what
         nobody extended.
         """
         changes: dict[int, list[Change]] = {}
@@ -95,10 +94,10 @@ class Flights:
                 act_at = min(wanted, hidden_until)
                 if act_at <= soon:
                     change = Change(receipt, wanted, hidden_until)
-                    changes.setdefault(flight.priority, []).append(change)
+                    changes.setdefault(flight.queue, []).append(change)
                     if act_at <= now + ahead_seconds:
-                        pressing.add(flight.priority)
-        due = {priority: changes[priority] for priority in pressing}
+                        pressing.add(flight.queue)
+        due = {queue: changes[queue] for queue in pressing}
         for told in due.values():
             for receipt, until, _ in told:
                 self._flights[receipt].hidden_until = until

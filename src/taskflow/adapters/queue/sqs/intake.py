@@ -15,6 +15,7 @@ from taskflow.adapters.queue.sleepers import Sleepers
 from taskflow.adapters.queue.sqs.demand import Demand
 from taskflow.adapters.queue.sqs.flights import Change, Flight, Flights
 from taskflow.adapters.queue.sqs.limits import BATCH_ENTRIES
+from taskflow.adapters.queue.sqs.names import LONG, priority_of
 from taskflow.core.task import TaskPriority
 from taskflow.ports.queue import Delivery, Selector
 
@@ -32,7 +33,7 @@ class Intake:
 
     def __init__(
         self,
-        priorities: Iterable[int],
+        queues: Iterable[int],
         *,
         visibility_timeout_seconds: float,
         starvation_every: int,
@@ -40,7 +41,7 @@ class Intake:
         monotonic: Callable[[], float],
         rng: random.Random,
     ) -> None:
-        served = frozenset(priorities)
+        served = frozenset(queues)
         self._sleepers = Sleepers()
         self._lock = self._sleepers.lock
         self._ordering: Ordering[Delivery] = Ordering(
@@ -48,8 +49,8 @@ class Intake:
         )
         self._flights = Flights()
         self._buffered: dict[str, Flight] = {}
-        self._demand = Demand(served)
-        self._calls = {priority: Condition(self._lock) for priority in served}
+        self._demand = Demand(map(priority_of, served))
+        self._calls = {queue: Condition(self._lock) for queue in served}
         self._visibility_seconds = visibility_timeout_seconds
         self._unwanted_seconds = min(_UNWANTED_SECONDS, _SHARE * visibility_timeout_seconds)
         self._held_seconds = min(_HELD_SECONDS, _SHARE * visibility_timeout_seconds)
@@ -61,24 +62,24 @@ class Intake:
 
     # --- for receivers ----------------------------------------------------------------------------
 
-    def wanted(self, priority: int) -> int:
+    def wanted(self, queue: int) -> int:
         """How many to receive now: waits until there is demand. 0: the queue is closed."""
         with self._lock:
             while not self.is_closed:
-                if (count := self._wanted(priority)) > 0:
+                if (count := self._wanted(priority_of(queue))) > 0:
                     return count
-                self._calls[priority].wait()
+                self._calls[queue].wait()
             return 0
 
-    def arrived(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Take these in, just received. Returns those that must go back, because the queue was closed meanwhile."""
+    def arrived(self, deliveries: Sequence[Delivery], queue: int) -> list[Delivery]:
+        """Take in what was just received from ``queue``. Returns what must go back, because all was closed since."""
         with self._lock:
             if self.is_closed:
                 return list(deliveries)
             now = self._monotonic()
             hidden_until = now + self._visibility_seconds
             for delivery in deliveries:
-                flight = Flight(delivery, now, hidden_until)
+                flight = Flight(delivery, queue, now, hidden_until)
                 self._flights.add(flight)
                 self._buffered[delivery.receipt] = flight
                 self._ordering.add(delivery)
@@ -144,7 +145,7 @@ class Intake:
     # --- for the keeper ---------------------------------------------------------------------------
 
     def sweep(self, *, ahead_seconds: float) -> dict[int, list[Change]]:
-        """What SQS has to be told, by priority: visibility that is about to run out, and messages that go back.
+        """What SQS has to be told, by queue: visibility that is about to run out, and messages that go back.
 
         Back goes what nobody here can start soon: it may keep another worker busy. What waits here for a task that
         callers exclude goes back for a while, or it would be received again at once, in place of others.
@@ -164,8 +165,8 @@ class Intake:
                     del self._buffered[flight.delivery.receipt]
                     for ended in self._flights.end([flight.delivery.receipt], now):
                         change = Change(flight.delivery.receipt, until, ended.hidden_until)
-                        changes.setdefault(flight.priority, []).append(change)
-                self._call({flight.priority for flight, _ in back})
+                        changes.setdefault(flight.queue, []).append(change)
+                self._call({flight.delivery.priority for flight, _ in back})
             return changes
 
     def close(self) -> list[Flight]:
@@ -190,7 +191,9 @@ class Intake:
     def _call(self, priorities: Iterable[int]) -> None:
         for priority in priorities:
             if self._wanted(priority) > 0:
-                self._calls[priority].notify()
+                for queue in (priority, priority + LONG):
+                    if (condition := self._calls.get(queue)) is not None:
+                        condition.notify()
 
     def _take(self, count: int, selector: Selector, now: float) -> list[Delivery]:
         taken: list[Delivery] = []
@@ -209,7 +212,7 @@ class Intake:
         age = now - flight.received_at
         if age < self._unwanted_seconds:
             return None
-        if self._demand.waiting(flight.priority):
+        if self._demand.waiting(flight.delivery.priority):
             received = min(flight.delivery.receive_count, 16)
             longest = min(_LONGEST_PARK_SECONDS, self._park_seconds * 2.0 ** (received - 1))
             return now + longest * self._rng.uniform(0.5, 1.0)

@@ -16,7 +16,6 @@ from taskflow.adapters.queue.sqs.limits import (
 )
 from taskflow.adapters.queue.sqs.names import QueueNames
 from taskflow.core.errors import QueueUnavailableError
-from taskflow.core.task import TaskPriority
 
 # High, because a receive is not an attempt: a message given back, or early, counts too. Attempts are counted in the
 # store, which dead-letters the task after the fifth crash. This is for messages that nobody even gets to read.
@@ -26,16 +25,16 @@ MAX_RECEIVES = 100
 def provision(
     client: Any, names: QueueNames, *, visibility_timeout_seconds: float
 ) -> dict[str, bool]:
-    """Create each priority's queue and dead-letter queue, or set the attributes of those that there are.
+    """Create each queue with its dead-letter queue, or set the attributes of those that there are.
 
     Queues that were given by URL are left alone. Returns whether each of the others is new, by name. Raises
     QueueUnavailableError.
     """
     made: dict[str, bool] = {}
-    for priority in TaskPriority:
-        if names.is_given(priority):
+    for queue in names.queues:
+        if names.is_given(queue):
             continue
-        name, dead_name = names.name(priority), names.dead_name(priority)
+        name, dead_name = names.name(queue), names.dead_name(queue)
         try:
             made |= _make(client, name, dead_name, math.ceil(visibility_timeout_seconds))
         except (ClientError, BotoCoreError) as exc:

@@ -1,4 +1,4 @@
-"""TaskQueue on SQS: one standard queue per priority, each with its dead-letter queue.
+"""TaskQueue on SQS: one standard queue per priority, and one for its long tasks, each with its dead-letter queue.
 
 receivers (one per queue) → intake → dequeue       keeper: gives back what nobody wants, extends what is kept
 enqueue → sender → SQS                             ack, nack, extend, dead_letter → committer → SQS
@@ -23,7 +23,7 @@ from taskflow.adapters.queue.sqs.limits import (
     MAX_VISIBILITY_SECONDS,
 )
 from taskflow.adapters.queue.sqs.loops import Keeper, Loop
-from taskflow.adapters.queue.sqs.names import QueueNames
+from taskflow.adapters.queue.sqs.names import QueueNames, priority_of
 from taskflow.adapters.queue.sqs.receiver import Receiver
 from taskflow.adapters.queue.sqs.sending import Sender
 from taskflow.core.task import TaskPriority
@@ -49,8 +49,9 @@ class SQSTaskQueue:
     """Delivers at least once, in best-effort order: what has been received is handed out highest priority first, with
     tenants in turn and a bound on starvation (`Ordering`); SQS itself keeps no order within a queue.
 
-    ``serves``: the priorities that this process receives; none: it only sends. Threads start with the first `dequeue`,
-    and nothing is received that nobody waits for. ``clients`` are closed with the queue. Thread safe.
+    ``serves``: the queues that this process receives from (`names.py` numbers them); none: it only sends. Threads start
+    with the first `dequeue`, and nothing is received that nobody waits for. ``clients`` are closed with the queue.
+    Thread safe.
 
     A receipt is known only to the process that received it, until its message is visible again.
     """
@@ -82,7 +83,7 @@ class SQSTaskQueue:
         self._depths = Depths(
             clients.calls, names, cache_seconds=depths_cache_seconds, monotonic=monotonic
         )
-        served = sorted(map(int, serves))
+        served = sorted(map(int, serves), key=priority_of)
         self._intake = Intake(
             served,
             visibility_timeout_seconds=visibility,
@@ -94,14 +95,14 @@ class SQSTaskQueue:
         self._committer = Committer(
             clients.calls,
             names,
-            tuple(map(int, TaskPriority)),
+            names.queues,
             on_stale=self._intake.lost,
             monotonic=monotonic,
             rng=rng,
         )
         self._receivers = [
             Receiver(
-                priority,
+                queue,
                 clients,
                 names,
                 self._intake,
@@ -111,11 +112,11 @@ class SQSTaskQueue:
                 monotonic=monotonic,
                 rng=rng,
             )
-            for priority in served
+            for queue in served
         ]
         self._committing = Loop("taskflow-sqs-committer", self._committer.work)
         self._receiving = [
-            Loop(f"taskflow-sqs-{receiver.queue}", receiver.work, self._receiver_ended)
+            Loop(f"taskflow-sqs-{receiver.name}", receiver.work, self._receiver_ended)
             for receiver in self._receivers
         ]
         self._ahead_seconds = visibility / 6
@@ -161,7 +162,7 @@ class SQSTaskQueue:
     def dead_letter(self, receipts: Sequence[str], reason: str) -> None:
         """Have these sent to the dead-letter queue of their queue, with the reason as an attribute, and deleted."""
         for flight in self._intake.end(receipts):
-            self._committer.dead_letter(flight.priority, [Letter.of(flight, reason)])
+            self._committer.dead_letter(flight.queue, [Letter.of(flight, reason)])
 
     def depths(self) -> Mapping[TaskPriority, QueueDepth]:
         """SQS's approximate numbers, up to 5 seconds old. Raises QueueUnavailableError."""
@@ -206,13 +207,13 @@ class SQSTaskQueue:
 
     def _give_back(self, flights: Sequence[Flight], delay_seconds: float) -> None:
         until = self._monotonic() + delay_seconds
-        by_priority: dict[int, list[Change]] = {}
+        by_queue: dict[int, list[Change]] = {}
         for flight in flights:
             change = Change(flight.delivery.receipt, until, flight.hidden_until)
-            by_priority.setdefault(flight.priority, []).append(change)
-        for priority, changes in by_priority.items():
-            self._committer.hide(priority, changes)
+            by_queue.setdefault(flight.queue, []).append(change)
+        for queue, changes in by_queue.items():
+            self._committer.hide(queue, changes)
 
     def _sweep(self) -> None:
-        for priority, changes in self._intake.sweep(ahead_seconds=self._ahead_seconds).items():
-            self._committer.hide(priority, changes)
+        for queue, changes in self._intake.sweep(ahead_seconds=self._ahead_seconds).items():
+            self._committer.hide(queue, changes)

@@ -14,7 +14,7 @@ from taskflow.adapters.queue.sqs.committer import Committer, Letter, make_visibl
 from taskflow.adapters.queue.sqs.envelope import decode
 from taskflow.adapters.queue.sqs.errors import UndecodableMessageError, complaint
 from taskflow.adapters.queue.sqs.intake import Intake
-from taskflow.adapters.queue.sqs.names import QueueNames
+from taskflow.adapters.queue.sqs.names import QueueNames, priority_of
 from taskflow.adapters.queue.sqs.pause import Pause
 from taskflow.logs import get_logger
 from taskflow.ports.queue import Delivery
@@ -23,11 +23,11 @@ log = get_logger(__name__)
 
 
 class Receiver:
-    """Of one priority. Never one loop over several queues: the long poll of an empty one would hold up the others."""
+    """Of one queue. Never one loop over several queues: the long poll of an empty one would hold up the others."""
 
     def __init__(
         self,
-        priority: int,
+        queue: int,
         clients: Clients,
         names: QueueNames,
         intake: Intake,
@@ -38,8 +38,9 @@ class Receiver:
         monotonic: Callable[[], float],
         rng: random.Random,
     ) -> None:
-        self.queue = names.name(priority)
-        self._priority = priority
+        self.name = names.name(queue)
+        self._queue = queue
+        self._priority = priority_of(queue)
         self._clients = clients
         self._names = names
         self._intake = intake
@@ -55,7 +56,7 @@ class Receiver:
 
     def work(self) -> None:
         """Until the intake is closed."""
-        while (count := self._intake.wanted(self._priority)) > 0:
+        while (count := self._intake.wanted(self._queue)) > 0:
             try:
                 received = self._receive(count)
             except (ClientError, BotoCoreError) as exc:
@@ -65,7 +66,7 @@ class Receiver:
                 seconds = self._pause.failed()
                 log.warning(
                     "queue.receive_failed",
-                    queue=self.queue,
+                    queue=self.name,
                     reason=said.reason,
                     error=said.text,
                     retry_in_seconds=round(seconds, 3),
@@ -73,14 +74,14 @@ class Receiver:
                 self._closing.wait(seconds)
                 continue
             if self._pause.succeeded():
-                log.info("queue.receive_recovered", queue=self.queue)
+                log.info("queue.receive_recovered", queue=self.name)
             if received:
                 self._take_in(received)
 
     def _receive(self, count: int) -> list[Mapping[str, Any]]:
         # Attributes are not asked for: the body says the same, and parsing them would double the cost of a receive.
         answer = self._clients.polls.receive_message(
-            QueueUrl=self._names.url(self._clients.calls, self.queue),
+            QueueUrl=self._names.url(self._clients.calls, self.name),
             MaxNumberOfMessages=count,
             WaitTimeSeconds=self._wait_seconds,
             VisibilityTimeout=self._visibility_timeout_seconds,
@@ -100,8 +101,8 @@ class Receiver:
                 letters.append(Letter.undecodable(message, exc.detail))
         if letters:
             self._committer.dead_letter(
-                self._priority, letters, give_up_in_seconds=self._visibility_timeout_seconds
+                self._queue, letters, give_up_in_seconds=self._visibility_timeout_seconds
             )
-        if late := self._intake.arrived(deliveries):
+        if late := self._intake.arrived(deliveries, self._queue):
             receipts = [delivery.receipt for delivery in late]
-            make_visible(self._clients.calls, self._names, self.queue, receipts)
+            make_visible(self._clients.calls, self._names, self.name, receipts)

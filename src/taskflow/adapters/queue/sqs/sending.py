@@ -13,7 +13,7 @@ from taskflow.adapters.queue.sqs.batches import batches, send_batch
 from taskflow.adapters.queue.sqs.envelope import encode, entry_bytes
 from taskflow.adapters.queue.sqs.errors import Complaint, complaint
 from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, MAX_DELAY_SECONDS
-from taskflow.adapters.queue.sqs.names import QueueNames
+from taskflow.adapters.queue.sqs.names import QueueNames, priority_of
 from taskflow.adapters.queue.sqs.pause import Pause
 from taskflow.core.task import TaskPriority
 from taskflow.logs import get_logger
@@ -41,15 +41,14 @@ class Sender:
         self._names = names
         self._rng = rng
         self._pauses = {
-            priority: Pause(monotonic, rng, cap_seconds=_PAUSE_CAP_SECONDS)
-            for priority in _PRIORITIES
+            queue: Pause(monotonic, rng, cap_seconds=_PAUSE_CAP_SECONDS) for queue in names.queues
         }
         self._last: dict[int, Complaint] = {}
 
     def send(self, messages: Sequence[Message]) -> list[EnqueueFailure]:
         """Returns those that were not accepted, each with the reason. Never raises for what SQS does."""
         failures: list[EnqueueFailure] = []
-        by_priority: dict[int, list[tuple[Message, dict[str, Any]]]] = {}
+        by_queue: dict[int, list[tuple[Message, dict[str, Any]]]] = {}
         for message in messages:
             if (refused := _refusal(message)) is not None:
                 failures.append(EnqueueFailure(message, refused))
@@ -60,37 +59,38 @@ class Sender:
                     EnqueueFailure(message, f"larger than SQS's limit of {BATCH_BYTES} bytes")
                 )
                 continue
-            by_priority.setdefault(message.priority, []).append((message, entry))
-        for priority in sorted(by_priority):
-            failures += self._send(priority, by_priority[priority])
+            queue = self._names.queue_for(message)
+            by_queue.setdefault(queue, []).append((message, entry))
+        for queue in sorted(by_queue, key=priority_of):
+            failures += self._send(queue, by_queue[queue])
         return failures
 
     def _send(
-        self, priority: int, outgoing: Sequence[tuple[Message, dict[str, Any]]]
+        self, queue: int, outgoing: Sequence[tuple[Message, dict[str, Any]]]
     ) -> list[EnqueueFailure]:
         failures: list[EnqueueFailure] = []
         entries = [entry for _, entry in outgoing]
-        pause = self._pauses[priority]
+        pause = self._pauses[queue]
         for indexes in batches(entries):
             if pause.left_seconds() > 0:
-                said = self._last[priority]
+                said = self._last[queue]
                 refused = dict.fromkeys(range(len(indexes)), said)
             else:
-                refused = self._send_batch(priority, [entries[index] for index in indexes])
+                refused = self._send_batch(queue, [entries[index] for index in indexes])
             failures += [
                 EnqueueFailure(outgoing[indexes[place]][0], f"{said.reason}: {said.text}")
                 for place, said in refused.items()
             ]
         return failures
 
-    def _send_batch(self, priority: int, entries: Sequence[dict[str, Any]]) -> dict[int, Complaint]:
-        name, pause = self._names.name(priority), self._pauses[priority]
+    def _send_batch(self, queue: int, entries: Sequence[dict[str, Any]]) -> dict[int, Complaint]:
+        name, pause = self._names.name(queue), self._pauses[queue]
         try:
             refused = send_batch(
                 self._client, self._names.url(self._client, name), entries, self._rng
             )
         except (ClientError, BotoCoreError) as exc:
-            said = self._last[priority] = complaint(exc)
+            said = self._last[queue] = complaint(exc)
             log.warning(
                 "queue.send_failed",
                 queue=name,
