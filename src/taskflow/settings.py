@@ -99,6 +99,12 @@ class Settings(BaseSettings):
         le=20,
         description="How long SQS holds a request for messages while there are none; a process that stops waits for it",
     )
+    queue_resend_seconds: float = Field(
+        259_200.0,
+        ge=60,
+        le=302_400,
+        description="A task that has waited for this long gets a new message: SQS forgets one after 4 days",
+    )
     queue_url_critical: str = Field("", description="Full URL instead of the name; so the next")
     queue_url_high: str = Field("", description="Full URL instead of the name")
     queue_url_normal: str = Field("", description="Full URL instead of the name")
@@ -364,7 +370,7 @@ class Settings(BaseSettings):
         60.0, ge=1, description="How often; a Lambda function writes at the end of each invocation"
     )
     metrics_emf_tasks: int = Field(
-        50, ge=0, description="Most tasks with metrics of their own; the others share one: other"
+        20, ge=0, description="Most tasks with metrics of their own, each costs; the others share one: other"
     )
 
     @field_validator(

@@ -17,6 +17,7 @@ from taskflow.ports.metadata import (
     InsightStore,
     MaintenanceStore,
     OutboxStore,
+    ResendStore,
     SubmissionStore,
     TaskStore,
     WorkerStore,
@@ -36,6 +37,7 @@ class Stores:
     submissions: SubmissionStore
     execution: ExecutionStore
     outbox: OutboxStore
+    resending: ResendStore
     tasks: TaskStore
     workers: WorkerStore
     insights: InsightStore
@@ -53,6 +55,7 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
     from taskflow.adapters.metadata.journal import Journal
     from taskflow.adapters.metadata.maintenance import SqlMaintenance
     from taskflow.adapters.metadata.outbox import SqlOutbox
+    from taskflow.adapters.metadata.resending import SqlResending
     from taskflow.adapters.metadata.submissions import SqlSubmissions
     from taskflow.adapters.metadata.tasks import SqlTasks
     from taskflow.adapters.metadata.workers import SqlWorkers
@@ -65,6 +68,7 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
             database, journal, dependents, lambda: secrets.randbits(_TOKEN_BITS)
         ),
         outbox=SqlOutbox(database, journal),
+        resending=SqlResending(database, journal),
         tasks=SqlTasks(database, journal, dependents),
         workers=SqlWorkers(database),
         insights=SqlInsights(database),

@@ -21,6 +21,7 @@ class EventType(StrEnum):
     FAILED = "task.failed"
     CANCELLED = "task.cancelled"
     EXPIRED = "task.expired"
+    RESENT = "task.resent"  # it waited so long that the queue was about to forget its message
     REDRIVEN = "task.redriven"  # a final task was sent again, by hand or from the dead letters
     DISCARDED = "task.discarded"  # a dead letter was put away by a person
 

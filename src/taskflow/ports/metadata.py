@@ -245,6 +245,16 @@ class OutboxStore(Protocol):
         ...
 
 
+class ResendStore(Protocol):
+    """What a durable queue may have forgotten."""
+
+    def resend(self, *, silent_seconds: float, limit: int) -> int:
+        """Outbox rows for claimable tasks that have been due for ``silent_seconds``, have none, and of which nothing
+        was written down in that time; `task.resent` in their history. How many. Any number of processes may call.
+        """
+        ...
+
+
 class TaskFilter(NamedTuple):
     """None: any. ``q`` is looked for in id, task and name; ``created_*`` are Unix microseconds."""
 
@@ -421,8 +431,21 @@ class TaskCounts(NamedTuple):
     mean_duration_ms: float | None
 
 
+class Backlog(NamedTuple):
+    """How late the system is. ``overdue_messages``: in the outbox although they are due, and for how long the oldest
+    of them; ``oldest_waiting_seconds``: of the task that has been due longest, for every priority, 0 without one."""
+
+    overdue_messages: int
+    overdue_seconds: float
+    oldest_waiting_seconds: Mapping[int, float]
+
+
 class InsightStore(Protocol):
     """Numbers for metrics and dashboards."""
+
+    def backlog(self, *, most: int) -> Backlog:
+        """Of all tenants. Cheap, however much waits: messages are counted up to ``most``."""
+        ...
 
     def counts(self, tenant_id: str | None) -> TaskCounts:
         """Of one tenant, or of all."""

@@ -10,6 +10,7 @@ from taskflow.core.errors import StoreUnavailableError
 from taskflow.logs import get_logger
 from taskflow.services.recovery import Recovery
 from taskflow.services.relay import Relay
+from taskflow.services.resending import Resending
 from taskflow.services.retention import Retention
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 RETENTION_SECONDS = 60.0
+RESENDING_SECONDS = 600.0
 MOST_RECOVERY_SECONDS = 10.0
 _FIRST_RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 30.0
@@ -60,6 +62,7 @@ class Background:
         relay: Relay,
         recovery: Recovery,
         retention: Retention,
+        resending: Resending,
         *,
         lease_seconds: float,
         monotonic: Callable[[], float],
@@ -74,8 +77,17 @@ class Background:
             retention.run_once()
             return RETENTION_SECONDS
 
+        def resend() -> float:
+            resending.run_once()
+            return RESENDING_SECONDS
+
         self._relay = _Job("relay", relay.run_once)
-        self._jobs = (self._relay, _Job("recovery", recover), _Job("retention", retain))
+        self._jobs = (
+            self._relay,
+            _Job("recovery", recover),
+            _Job("retention", retain),
+            _Job("resending", resend),
+        )
         self._monotonic = monotonic
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -87,6 +99,7 @@ class Background:
             runtime.relay,
             runtime.recovery,
             runtime.retention,
+            runtime.resending,
             lease_seconds=runtime.settings.lease_seconds,
             monotonic=runtime.clock.monotonic,
         )

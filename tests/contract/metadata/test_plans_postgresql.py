@@ -23,6 +23,7 @@ from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import Dependents
 from taskflow.adapters.metadata.inspection import SqlInspection
 from taskflow.adapters.metadata.journal import Journal
+from taskflow.adapters.metadata.resending import SqlResending
 from taskflow.core.ids import UUID7
 from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import Lease, NewArtifact, TaskFilter, TaskKey, WorkerRecord
@@ -234,6 +235,9 @@ def test_what_runs_all_the_time(harness: MetadataHarness) -> None:
     is_found(harness.outbox.next_due_seconds, pages=20)
     is_found(lambda: harness.outbox.due(limit=500))
     is_found(lambda: list(harness.outbox.waiting(within_seconds=900, batch=500)))
+    resending = SqlResending(harness.database, Journal(harness.database, harness.new_id))
+    resent = is_found(lambda: resending.resend(silent_seconds=3 * DAY_US / 1e6, limit=500))
+    assert "ix_tasks_active" in resent
     is_found(lambda: harness.tasks.purge(finished_before=1, limit=500), pages=200)
     is_found(lambda: harness.insights.fold(ended_before=DAY_US))
     record = WorkerRecord("w", "host", 1, 0, 0, "running", {})

@@ -100,7 +100,7 @@ def test_without_a_store_it_fails_visibly_and_works_again_later(
     starts = maintenance.starts
     with cloud.store_away(), pytest.raises(FunctionError, match="StoreUnavailableError"):
         maintenance.invoke({})
-    assert maintenance.invoke({}).keys() == {"relayed", "recovered", "purged"}
+    assert maintenance.invoke({}).keys() == {"relayed", "recovered", "resent", "purged"}
     assert maintenance.starts == starts
 
 

@@ -31,7 +31,7 @@ class Job:
 
 @pytest.fixture
 def jobs() -> dict[str, Job]:
-    return {"relay": Job(), "recovery": Job(0), "retention": Job(0)}
+    return {"relay": Job(), "recovery": Job(0), "retention": Job(0), "resending": Job(0)}
 
 
 @pytest.fixture

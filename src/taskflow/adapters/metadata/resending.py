@@ -1,0 +1,70 @@
+"""ResendStore: waiting tasks whose message the queue is about to forget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.journal import Journal, NewEvent, Send
+from taskflow.adapters.metadata.statuses import one_of
+from taskflow.core.events import EventType
+from taskflow.core.task import CLAIMABLE, TaskPriority
+
+_MICROSECONDS = 1_000_000
+
+
+class SqlResending:
+    def __init__(self, database: Database, journal: Journal) -> None:
+        self._database = database
+        self._journal = journal
+        t, o, e = schema.tasks, schema.outbox, schema.events
+        cutoff = sa.bindparam("cutoff", type_=sa.BigInteger)
+        # By priorities, so that the index gives a range of run_at in each.
+        every_priority: list[Any] = [
+            sa.literal_column(str(int(priority))) for priority in TaskPriority
+        ]
+        forgotten = (
+            sa.select(t.c.tenant_id, t.c.id, t.c.task, t.c.priority)
+            .where(
+                t.c.finished_at.is_(None),
+                one_of(t.c.status, sorted(CLAIMABLE)),
+                t.c.priority.in_(every_priority),
+                t.c.run_at <= cutoff,
+                ~sa.exists().where(o.c.task_id == t.c.id, o.c.tenant_id == t.c.tenant_id),
+                # Whatever happened to it was followed by a message.
+                ~sa.exists().where(
+                    e.c.tenant_id == t.c.tenant_id, e.c.task_id == t.c.id, e.c.at > cutoff
+                ),
+            )
+            .order_by(t.c.priority, t.c.run_at)
+            .limit(sa.bindparam("limit", type_=sa.Integer))
+        )
+        self._any = database.prepare_rows(forgotten)
+        self._forgotten = database.prepare_rows(
+            forgotten
+            if database.is_sqlite
+            else forgotten.with_for_update(skip_locked=True, of=schema.tasks)
+        )
+
+    def resend(self, *, silent_seconds: float, limit: int) -> int:
+        def cutoff(now: int) -> int:
+            return now - int(silent_seconds * _MICROSECONDS)
+
+        # Empty nearly always: that must not cost a write lock.
+        if not self._database.read_rows(self._any, limit=1, cutoff=cutoff(self._database.now())):
+            return 0
+        with self._database.write() as tx:
+            rows = tx.rows(self._forgotten, limit=limit, cutoff=cutoff(tx.now))
+            self._journal.events(
+                tx,
+                [
+                    NewEvent(tenant, task_id, EventType.RESENT, None, None)
+                    for tenant, task_id, *_ in rows
+                ],
+            )
+            sends = [Send(row[0], row[1], row[2], row[3], tx.now) for row in rows]
+            self._journal.send(tx, sends, max_queue_delay_seconds=0.0, outbox=True)
+        return len(rows)
