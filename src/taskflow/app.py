@@ -16,6 +16,7 @@ from taskflow.calls.embedded import RuntimeCalls
 from taskflow.core.arguments import did_you_mean
 from taskflow.core.errors import ConfigurationError, NoActiveAppError
 from taskflow.core.registry import Registry, registry
+from taskflow.observability.periodic import PeriodicMetrics
 from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import TaskKey
 from taskflow.services import home_checks, queue_checks
@@ -32,6 +33,7 @@ class _Running:
 
     runtime: Runtime
     pid: int
+    metrics: PeriodicMetrics | None
     worker: Worker | None = None
     background: Background | None = None
 
@@ -40,7 +42,8 @@ class TaskFlow(RuntimeCalls):
     """A task system inside this process; any number of processes may share one home.
 
     ``TaskFlow()`` takes its settings from the environment, ``TaskFlow(num_workers=2, home="…")`` names some of them
-    here (see `Settings`), ``TaskFlow(settings, …)`` changes some of those given. ``num_workers=0`` makes an app that
+    here (see `Settings`), ``TaskFlow(settings, …)`` changes some of those given. ``service`` names this kind of process
+    in metrics. ``num_workers=0`` makes an app that
     only submits: other processes on the same home do the work. Use it as a context manager, or `start` and `stop` it.
 
     While it runs, `handler.submit()` goes to it (to the one started last, if there are several), also from handlers.
@@ -54,11 +57,13 @@ class TaskFlow(RuntimeCalls):
         *,
         clock: Clock | None = None,
         handlers: Registry = registry,
+        service: str = "embedded",
         **settings_overrides: Any,
     ) -> None:
         self.settings = _settings(settings, settings_overrides)
         self._clock = clock
         self._registry = handlers
+        self._service = service
         self._running: _Running | None = None
         self._lock = threading.RLock()
 
@@ -93,16 +98,19 @@ class TaskFlow(RuntimeCalls):
                     clock=self._clock,
                     registry=self._registry,
                     with_worker=self.settings.num_workers > 0,
+                    service=self._service,
                 )
                 undo.callback(runtime.close)
                 runtime.tasks.on_cancel(self._interrupt)
-                self._running = _Running(runtime, os.getpid())
+                self._running = _Running(runtime, os.getpid(), self._periodic_metrics(runtime))
                 undo.callback(setattr, self, "_running", None)
                 if self.settings.num_workers:
                     runtime.relay.rebuild()
                     self.start_workers()
                 runtime.registry.bind(self)
                 undo.pop_all()
+                if self._running.metrics is not None:
+                    self._running.metrics.start()
         return self
 
     def stop(self, *, grace_seconds: float | None = None) -> None:
@@ -120,6 +128,8 @@ class TaskFlow(RuntimeCalls):
             with ExitStack() as closing:
                 closing.callback(setattr, self, "_running", None)
                 closing.callback(running.runtime.close)
+                if running.metrics is not None:
+                    closing.callback(running.metrics.stop)
                 closing.callback(running.runtime.registry.unbind, self)
                 self.stop_workers(grace_seconds=grace_seconds)
 
@@ -225,6 +235,16 @@ class TaskFlow(RuntimeCalls):
                     f"process {app._running.pid} had started a TaskFlow before it forked this one: "
                     "fork before it is started, or use multiprocessing's 'spawn'"
                 )
+
+    def _periodic_metrics(self, runtime: Runtime) -> PeriodicMetrics | None:
+        """Those with workers look at the store as well, as at what the others left undone."""
+        if runtime.metrics is None or runtime.backlog is None:
+            return None
+        return PeriodicMetrics(
+            runtime.metrics,
+            seconds=self.settings.metrics_emf_seconds,
+            measure=runtime.backlog.run if self.settings.num_workers else None,
+        )
 
     def _interrupt(self, keys: Sequence[TaskKey]) -> None:
         """Running tasks were marked as cancelled: tell the workers here."""

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from taskflow.bootstrap.payloads import build_payload_store
 from taskflow.bootstrap.queues import build_queue
 from taskflow.bootstrap.stores import Stores, build_database, build_liveness, build_stores
-from taskflow.bootstrap.world import build_clock, build_http_sender, build_mail_sender
+from taskflow.bootstrap.world import (
+    build_clock,
+    build_http_sender,
+    build_mail_sender,
+    build_metrics,
+)
 from taskflow.core.ids import UUID7
 from taskflow.core.registry import Registry
 from taskflow.core.registry import registry as default_registry
@@ -22,6 +27,7 @@ from taskflow.ports.liveness import Liveness
 from taskflow.ports.payloads import PayloadStore
 from taskflow.ports.queue import TaskQueue
 from taskflow.services.artifacts import Artifacts
+from taskflow.services.backlog import BacklogMeasurement
 from taskflow.services.completions import Completions
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
@@ -31,6 +37,7 @@ from taskflow.services.insights import Insights
 from taskflow.services.payloads import Payloads
 from taskflow.services.recovery import Recovery
 from taskflow.services.relay import Relay
+from taskflow.services.resending import Resending
 from taskflow.services.retention import Retention
 from taskflow.services.sending import Sending
 from taskflow.services.submission import Submissions
@@ -40,11 +47,12 @@ from taskflow.settings import Settings
 
 if TYPE_CHECKING:
     from taskflow.adapters.metadata.database import Database
+    from taskflow.observability.metrics import Metrics
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """One process's TaskFlow, wired. `close` it when done."""
+    """One process's TaskFlow, wired. `close` it when done. ``metrics`` (and ``backlog``) None: nobody wants them."""
 
     settings: Settings
     clock: Clock
@@ -65,7 +73,10 @@ class Runtime:
     relay: Relay
     recovery: Recovery
     retention: Retention
+    resending: Resending
     insights: Insights
+    metrics: Metrics | None
+    backlog: BacklogMeasurement | None
     database: Database
 
     def close(self) -> None:
@@ -86,12 +97,14 @@ def build(
     with_worker: bool | None = None,
     queue: TaskQueue | None = None,
     rng: random.Random | None = None,
+    service: str = "embedded",
 ) -> Runtime:
     """Open (and create or migrate) the store, and wire every service.
 
     The runtime's registry is ``registry`` with the built-in handlers beneath it. ``with_worker``: whether this process
     will run workers (default: ``settings.num_workers > 0``). One that will not leaves its messages in the outbox for a
     process that does. ``queue``: one that is there already, instead of the settings' (`build_event_queue`).
+    ``service``: what kind of process its metrics are from.
 
     Raises ConfigurationError, StoreVersionError, StoreUnavailableError, StoreReadOnlyError, StoreCorruptError; nothing
     is left open then.
@@ -110,6 +123,7 @@ def build(
             worker_id=worker_id,
             queue=queue or build_queue(settings, clock, works=works),
             rng=rng or random.Random(),
+            service=service,
         )
     except BaseException:
         database.close()
@@ -126,6 +140,7 @@ def _wire(
     worker_id: str,
     queue: TaskQueue,
     rng: random.Random,
+    service: str,
 ) -> Runtime:
     from taskflow.handlers import register_builtin_handlers
 
@@ -143,7 +158,8 @@ def _wire(
     liveness = build_liveness(settings, database)
     if works:
         liveness.hold(worker_id)
-    counters, completions = Counters(), Completions()
+    metrics = build_metrics(settings, clock, service=service)
+    counters, completions = Counters(metrics), Completions()
     payloads = Payloads(
         payload_store,
         inline_bytes=settings.inline_payload_bytes,
@@ -228,6 +244,9 @@ def _wire(
             now_us=database.now,
             keep_days=settings.retention_days,
         ),
+        resending=Resending(stores.resending, queue, silent_seconds=settings.queue_resend_seconds),
         insights=Insights(stores.insights, workers=stores.workers, queue=queue, counters=counters),
+        metrics=metrics,
+        backlog=None if metrics is None else BacklogMeasurement(stores.insights, metrics),
         database=database,
     )

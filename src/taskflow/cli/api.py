@@ -22,7 +22,7 @@ def api(tasks: Tasks = None, host: Host = None, port: Port = None) -> None:
 
     settings = settings_here(**given(tasks=tasks, host=host, port=port))
     # No workers, whatever TASKFLOW_NUM_WORKERS says: containers of both kinds share their settings.
-    app = TaskFlow(settings, num_workers=0)
+    app = TaskFlow(settings, service="api", num_workers=0)
     raise typer.Exit(serving.run(app, service="api", greet=_greet))
 
 

@@ -41,7 +41,7 @@ def dev(
     from taskflow.cli import serving
 
     changes = given(tasks=tasks, host=host, port=port, num_workers=workers, chaos_seed=chaos)
-    app = TaskFlow(settings_here(**changes))
+    app = TaskFlow(settings_here(**changes), service="dev")
     raise typer.Exit(serving.run(app, service="dev", greet=lambda address: _greet(app, address)))
 
 

@@ -52,8 +52,9 @@ def _run(settings: Settings) -> int:
         raise ConfigurationError(
             "a worker that may run nothing at once: set TASKFLOW_NUM_WORKERS or --workers to 1 or more"
         )
-    process_logs.configure(settings, "worker")
-    app = TaskFlow(settings)
+    service = "long-worker" if settings.worker_queues == "long" else "worker"
+    process_logs.configure(settings, service)
+    app = TaskFlow(settings, service=service)
     has_left = threading.Event()
 
     def leave(*_: object) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from taskflow.aws import session
 from taskflow.core.errors import ConfigurationError, TaskFlowError
 from taskflow.observability.insights import Answer, columns_of, parse
 from taskflow.observability.insights.values import number_of, shown
@@ -16,6 +17,7 @@ from taskflow.observability.insights.values import number_of, shown
 _PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 3.0
 _PATIENCE_SECONDS = 300.0
+_NO_REGION = "no AWS region is known: set AWS_REGION, or --region"
 _MOST_GROUPS = 50  # StartQuery, "logGroupNames"
 _RUNNING = frozenset({"Scheduled", "Running"})
 _DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
@@ -115,11 +117,14 @@ class CloudWatchLogs:
 def logs_client(region: str | None) -> Any:
     """Raises ConfigurationError when no region is known."""
     try:
-        import boto3
+        made = session(region)
     except ImportError as exc:
         raise ConfigurationError("boto3 is missing: pip install 'taskflow[aws]'") from exc
     with _clear_errors():
-        return boto3.client("logs", region_name=region)
+        try:
+            return made.create_client("logs")
+        except ValueError as exc:  # AWS_DEFAULT_REGION is there, and empty
+            raise ConfigurationError(_NO_REGION) from exc
 
 
 @contextmanager
@@ -136,7 +141,7 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except NoRegionError as exc:
-        raise ConfigurationError("no AWS region is known: set AWS_REGION, or --region") from exc
+        raise ConfigurationError(_NO_REGION) from exc
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as exc:
         raise ConfigurationError(
             f"AWS credentials: {exc}. Log in (`aws sso login`) or set AWS_PROFILE"

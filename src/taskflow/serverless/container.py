@@ -30,6 +30,7 @@ class Container:
 
     def __init__(self, service: str) -> None:
         # One invocation at a time: whatever the pool's settings say, more connections would only be kept from others.
+        self.service = service
         self.settings: Settings = load(database_pool_size=1, database_max_overflow=0)
         logs.configure(self.settings.log_level, self.settings.log_format, service=service)
         import_tasks(self.settings)
@@ -48,9 +49,18 @@ class Container:
         """Raises what `build` raises; the next call tries again."""
         if self._runtime is None:
             self._runtime = build(
-                self.settings, clock=self.clock, queue=self._events, with_worker=False
+                self.settings,
+                clock=self.clock,
+                queue=self._events,
+                with_worker=False,
+                service=self.service,
             )
         return self._runtime
+
+    def write_metrics(self) -> None:
+        """At the end of each invocation: nobody knows whether there will be another. Never raises."""
+        if self._runtime is not None and self._runtime.metrics is not None:
+            self._runtime.metrics.flush()
 
     def warm_up(self) -> None:
         """Build the runtime while Lambda starts the container, where the processor is faster and nobody waits."""

@@ -33,4 +33,6 @@ class DeadLettersFunction:
             except Exception:  # they stay, and come back
                 log.exception("lambda.event_failed", messages=len(records))
                 queue.give_up()
+            finally:
+                self._container.write_metrics()
             return answer(queue.end())

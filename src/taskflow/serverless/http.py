@@ -45,7 +45,10 @@ class ApiFunction:
                 self._api = api = self._api or self._build()
             except TaskFlowError as exc:
                 api = self._adapter(_Refusal(exc))
-            answer: dict[str, Any] = api(event, context)
+            try:
+                answer: dict[str, Any] = api(event, context)
+            finally:
+                self._container.write_metrics()
             most = _MOST_BYTES_TO_ALB if "elb" in event["requestContext"] else _MOST_BYTES
             if len(answer["body"]) > most // 12 and len(json.dumps(answer).encode()) > most:
                 error = ResponseTooLargeError(

@@ -1,4 +1,4 @@
-"""One tick of what otherwise a thread of each worker does: sending from the outbox, recovery, retention."""
+"""One tick of what otherwise a thread of each worker does: sending from the outbox, recovery, resending, retention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from taskflow.core.errors import TaskFlowError
 from taskflow.logs import bound_contextvars, get_logger
+from taskflow.observability import catalogue
 from taskflow.serverless.container import Container, Context, remaining_seconds
+from taskflow.services.backlog import BacklogMeasurement
 
 log = get_logger(__name__)
 
@@ -24,7 +26,16 @@ class MaintenanceFunction:
         """How much each job did: ``{"relayed": 3, "recovered": 0, "purged": 120}``. Raises what the last one that
         failed raised."""
         with bound_contextvars(aws_request_id=context.aws_request_id):
-            return self._tick(context)
+            try:
+                return self._tick(context)
+            finally:
+                self._container.write_metrics()
+
+    def _measure(self, backlog: BacklogMeasurement) -> None:
+        try:
+            backlog.run()
+        except TaskFlowError as exc:
+            log.warning("metrics.not_measured", code=exc.code, error=exc.detail)
 
     def _tick(self, context: Context) -> dict[str, Any]:
         runtime = self._container.runtime()
@@ -45,8 +56,11 @@ class MaintenanceFunction:
         jobs: dict[str, Callable[[], int]] = {
             "relayed": lambda: runtime.relay.drain(goes_on),
             "recovered": recover,
+            "resent": lambda: runtime.resending.run_once(goes_on),
             "purged": lambda: runtime.retention.run_once(goes_on),
         }
+        if runtime.backlog is not None:
+            self._measure(runtime.backlog)  # before the jobs mend what there is to see
         done: dict[str, Any] = {}
         error: TaskFlowError | None = None
         for name, job in jobs.items():
@@ -61,4 +75,6 @@ class MaintenanceFunction:
         log.info("maintenance.done", **done)
         if error is not None:
             raise error
+        if runtime.metrics is not None and len(done) == len(jobs):
+            runtime.metrics.count(catalogue.HEARTBEAT)
         return done

@@ -42,6 +42,8 @@ class WorkerFunction:
             except Exception:
                 log.exception("lambda.event_failed", messages=len(records))
                 return answer(ids_of(records))
+            finally:
+                self._container.write_metrics()
 
     def _run(self, records: Sequence[Mapping[str, Any]], context: Context) -> list[str]:
         container, queue = self._container, self._queue

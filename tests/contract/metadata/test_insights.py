@@ -56,3 +56,32 @@ def test_what_is_redriven_or_purged_after_the_fold_no_longer_counts(
     harness.insights.fold(ended_before=harness.database.now())
     assert harness.count("tallies") == 0
     assert ended(harness.insights.counts(None)) == {}
+
+
+def test_the_backlog_is_what_is_due_and_not_there_yet(harness: MetadataHarness) -> None:
+    assert harness.insights.backlog(most=10) == (0, 0.0, dict.fromkeys(range(4), 0.0))
+    running = harness.accepted(priority=2)
+    harness.claim(running)
+    harness.advance(20)
+    harness.accepted(priority=2)
+    harness.advance(30)
+    harness.accepted(priority=2)
+    harness.accepted(priority=0)
+    harness.accepted(priority=1, delay_seconds=60)  # not due, nor is its message
+    harness.advance(5)
+    found = harness.insights.backlog(most=10)
+    assert {p: round(s) for p, s in found.oldest_waiting_seconds.items()} == {0: 5, 1: 0, 2: 35, 3: 0}
+    assert (found.overdue_messages, found.overdue_seconds) == (0, 0.0)
+    harness.advance(56)
+    found = harness.insights.backlog(most=10)
+    assert round(found.oldest_waiting_seconds[1]) == 1
+
+
+def test_messages_that_nobody_sent_are_counted_up_to_a_limit(harness: MetadataHarness) -> None:
+    for seconds in range(4):
+        harness.accepted(delay_seconds=1_000 + seconds)
+    assert harness.insights.backlog(most=3)[:2] == (0, 0.0)
+    harness.advance(1_010)
+    found = harness.insights.backlog(most=3)
+    assert (found.overdue_messages, round(found.overdue_seconds)) == (3, 10)
+    assert harness.insights.backlog(most=100).overdue_messages == 4

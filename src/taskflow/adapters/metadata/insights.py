@@ -12,8 +12,9 @@ from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import INTEGER, TEXT, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.journal import add_tallies
+from taskflow.adapters.metadata.statuses import one_of
 from taskflow.core.task import CLAIMABLE, TaskPriority, TaskStatus
-from taskflow.ports.metadata import TaskCounts
+from taskflow.ports.metadata import Backlog, TaskCounts
 
 _MICROSECONDS = 1_000_000
 _HOUR_US = 3_600 * _MICROSECONDS
@@ -84,6 +85,41 @@ class SqlInsights:
             None if oldest is None else (now - oldest) / _MICROSECONDS,
             recent_ms / recent if recent else None,
         )
+
+    def backlog(self, *, most: int) -> Backlog:
+        t, o = schema.tasks, schema.outbox
+        now = self._database.now()
+        overdue = sa.select(o.c.due_at).where(o.c.due_at <= now).order_by(o.c.due_at).limit(most)
+        late = overdue.subquery()
+        # One look at the end of the index for each pair, not at all that waits.
+        oldest = [
+            sa.select(
+                sa.literal_column(str(int(priority))),
+                sa.select(sa.func.min(t.c.run_at))
+                .where(
+                    t.c.finished_at.is_(None),
+                    one_of(t.c.status, [status]),
+                    t.c.priority == sa.literal_column(str(int(priority))),
+                    t.c.run_at <= now,
+                )
+                .scalar_subquery(),
+            )
+            for status in sorted(CLAIMABLE)
+            for priority in TaskPriority
+        ]
+
+        def read(connection: sa.Connection) -> tuple[Any, Sequence[Any]]:
+            return (
+                connection.execute(sa.select(sa.func.count(), sa.func.min(late.c.due_at))).one(),
+                connection.execute(sa.union_all(*oldest)).all(),
+            )
+
+        (messages, due_at), waiting = self._database.ask(read)
+        seconds = {int(priority): 0.0 for priority in TaskPriority}
+        for priority, run_at in waiting:
+            if run_at is not None:
+                seconds[priority] = max(seconds[priority], (now - run_at) / _MICROSECONDS)
+        return Backlog(messages, 0.0 if due_at is None else (now - due_at) / _MICROSECONDS, seconds)
 
     def fold(self, *, ended_before: int) -> int:
         hour = ended_before // _HOUR_US
