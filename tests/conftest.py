@@ -29,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # So that no test of a minute begins when all others are done.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_collection_finish() -> None:
     # Thousands of tests and their modules, which the collector would look through again and again.
     gc.collect()

@@ -42,6 +42,11 @@ class BalancerProcess:
         assert isinstance(instances, list)
         return {one["instance"]: one["state"] for one in instances}
 
+    def add(self, instance: str) -> None:
+        httpx.post(
+            f"{self.url}/_balancer/instances", params={"url": instance}, headers=AUTHORIZED
+        ).raise_for_status()
+
 
 @contextmanager
 def balancing(

@@ -255,11 +255,7 @@ def test_a_websocket_stays_open_while_another_instance_dies(
     with balancing(directory, [instance.url], **settings) as balancer:
         url = f"ws://127.0.0.1:{balancer.port}/websocket"
         with websockets.sync.client.connect(url, compression=None, ping_interval=None) as socket:
-            httpx.post(
-                f"{balancer.url}/_balancer/instances",
-                params={"url": other_instance.url},
-                headers=AUTHORIZED,
-            ).raise_for_status()
+            balancer.add(other_instance.url)
             wait_for(lambda: balancer.states()[other_instance.url] == "up", "it is there")
             other_instance.health = (500, b"")
             wait_for(lambda: balancer.states()[other_instance.url] == "down", "it is gone")
