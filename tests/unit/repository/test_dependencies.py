@@ -20,7 +20,8 @@ COMES_WITH = {
     "botocore": "boto3",
 }
 EXTRAS = {
-    "boto3": ("taskflow.adapters", "taskflow.aws"),  # extra `aws`, as the next
+    # extra `aws`, as the next
+    "boto3": ("taskflow.adapters", "taskflow.aws", "taskflow.observability.cloudwatch"),
     "mangum": "taskflow.serverless",
     "psycopg2-binary": ("taskflow.adapters.metadata", "taskflow.cluster"),
     "psycopg": "taskflow.adapters.metadata.callers_transaction",  # whoever passes its connection has it
