@@ -434,6 +434,11 @@ class Settings(BaseSettings):
         return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
 
     @property
+    def ecs_agent_uri(self) -> str:
+        """Amazon ECS's own variable, in each of its containers."""
+        return os.environ.get("ECS_AGENT_URI", "")
+
+    @property
     def resources(self) -> dict[str, float]:
         """What workers here have, by name."""
         amounts: dict[str, float] = {}

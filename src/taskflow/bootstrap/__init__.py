@@ -7,7 +7,7 @@ from taskflow.bootstrap.payloads import build_payload_store, provision_bucket
 from taskflow.bootstrap.queues import build_event_queue, build_queue, provision_queues
 from taskflow.bootstrap.runtime import Runtime, build
 from taskflow.bootstrap.stores import Stores, build_database, build_stores, migrate_store
-from taskflow.bootstrap.world import build_clock
+from taskflow.bootstrap.world import build_clock, build_protection
 
 __all__ = [
     "Runtime",
@@ -17,6 +17,7 @@ __all__ = [
     "build_database",
     "build_event_queue",
     "build_payload_store",
+    "build_protection",
     "build_queue",
     "build_stores",
     "migrate_store",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from taskflow.ports.clock import Clock
 from taskflow.ports.http import HttpSender
 from taskflow.ports.mail import MailSender
+from taskflow.ports.protection import Protection
 from taskflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ def build_http_sender(settings: Settings) -> HttpSender:
     return VettedHttpSender(
         allow_private=settings.http_allow_private, max_body_bytes=settings.http_max_response_bytes
     )
+
+
+def build_protection(settings: Settings) -> Protection | None:
+    """Against being scaled in while tasks run; None where nobody could give it."""
+    if not settings.ecs_agent_uri:
+        return None
+    from taskflow.adapters.protection.ecs import ECSProtection
+
+    return ECSProtection(settings.ecs_agent_uri)
 
 
 def build_mail_sender(settings: Settings) -> MailSender:

@@ -55,6 +55,7 @@ class Pool:
         self.options = options
         self.monotonic = monotonic
         self.heartbeat: Heartbeat
+        self.on_claimed: Callable[[], None] = lambda: None
         self.claim_ahead = ClaimAhead(options.num_workers)
         self.coroutines = Coroutines()
         self.watchdog = Watchdog(self._look, monotonic)
@@ -133,6 +134,7 @@ class Pool:
         if ahead:
             self.watchdog.sooner(runs[0].claimed_at + GIVE_BACK_SECONDS)
         self.heartbeat.attempts_claimed()
+        self.on_claimed()
 
     def may_start(self, run: Run) -> bool:
         """False: its circuit has opened since it was claimed, or too little time is left for it.

@@ -18,6 +18,7 @@ from taskflow.core.registry import Registry
 from taskflow.logs import get_logger
 from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import TaskKey, WorkerStore
+from taskflow.ports.protection import Protection
 from taskflow.ports.queue import TaskQueue
 from taskflow.services.execution import Execution
 from taskflow.worker.admission import Admission
@@ -27,6 +28,7 @@ from taskflow.worker.finisher import Finisher
 from taskflow.worker.heartbeat import Heartbeat
 from taskflow.worker.options import WorkerOptions
 from taskflow.worker.pool import Pool, find
+from taskflow.worker.protected import Protected
 from taskflow.worker.reporter import Reporter
 from taskflow.worker.run import GivenBackError
 
@@ -43,7 +45,7 @@ class Worker:
     """Thread safe; may be started again after `stop`. ``workers`` None: it is not listed.
 
     ``on_abandoned`` is called for every attempt that had to be left behind running, ``on_claim_failed`` when the store
-    did not let it claim.
+    did not let it claim. ``protection`` is on while attempts are here.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Worker:
         options: WorkerOptions,
         on_abandoned: Callable[[], None] = lambda: None,
         on_claim_failed: Callable[[], None] = lambda: None,
+        protection: Protection | None = None,
     ) -> None:
         self._execution = execution
         self._queue = queue
@@ -66,11 +69,14 @@ class Worker:
         self._options = options
         self._on_abandoned = on_abandoned
         self._on_claim_failed = on_claim_failed
+        self._protection = protection
         self._lifecycle = threading.Lock()
         self._crew: _Crew | None = None
 
     @classmethod
     def from_runtime(cls, runtime: Runtime) -> Worker:
+        from taskflow.bootstrap import build_protection
+
         return cls(
             runtime.execution,
             queue=runtime.queue,
@@ -79,6 +85,7 @@ class Worker:
             workers=runtime.stores.workers,
             options=WorkerOptions.from_settings(runtime.settings),
             on_abandoned=runtime.counters.abandoned,
+            protection=build_protection(runtime.settings),
         )
 
     def start(self) -> None:
@@ -148,6 +155,10 @@ class _Crew:
         )
         self.pool = Pool(execution, self._admission, options, clock.monotonic, worker._on_abandoned)
         self._heartbeat = self.pool.heartbeat = Heartbeat(self.pool, execution)
+        self._protected = None
+        if worker._protection is not None:
+            self._protected = Protected(worker._protection, lambda: bool(self.pool.leased))
+            self.pool.on_claimed = self._protected.attempts_claimed
         self._finisher = Finisher(self.pool, execution, self._heartbeat)
         self._claimer = Claimer(
             self.pool, execution, worker._queue, self._admission, worker._on_claim_failed
@@ -168,6 +179,8 @@ class _Crew:
         self._finisher.start()
         if self._reporter is not None:
             self._reporter.start()
+        if self._protected is not None:
+            self._protected.start()
         self._claimer.start()
         self._say("worker.started", num_workers=self._options.num_workers)
 
@@ -197,6 +210,8 @@ class _Crew:
         pool.coroutines.stop()
         self._finisher.stop(WRITE_SECONDS)
         self._heartbeat.stop()
+        if self._protected is not None:
+            self._protected.stop()
         self._status = "stopped"
         if self._reporter is not None:
             self._reporter.stop()
