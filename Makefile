@@ -22,7 +22,7 @@ DEV_STAMP := $(VENV)/.installed-dev-$(INPUTS)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # uv installs in seconds what takes pip minutes. Where only pip has been told of the packages' index, pip does it.
 install = $(BIN)/uv pip install -q --python $(BIN)/python $(2) $(1) 2>/dev/null || $(PIP) install $(1)
-CHECKED := src $(wildcard examples benchmarks lambdas cdk deployment deploy.py)
+CHECKED := src $(wildcard examples benchmarks lambdas cdk deployment docs deploy.py)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,8 +1,8 @@
-"""Writes the parts of the documentation that the code already says: `.venv/bin/python docs/generate.py`.
+"""Writes the parts of the documentation that the code already says: `.venv/bin/python -m docs.generate`.
 
 `.env.example` and docs/configuration.md come from the settings, the diagram in docs/state-machine.md from the table of
-transitions, docs/cli.md from the commands. tests/acceptance/docs/test_generated.py fails when one of them is not
-what this would write.
+transitions, docs/cli.md from the commands, docs/architecture.md from the templates.
+tests/acceptance/docs/test_generated.py fails when one of them is not what this would write.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from typer.main import get_command
 
+from cdk.profiles import PROFILES
+from docs.architecture import picture
 from taskflow.cli.program import program
 from taskflow.core.task import FINAL, TRANSITIONS, TaskStatus
 from taskflow.settings import Settings
@@ -111,6 +113,14 @@ def transition_table() -> str:
     return "\n".join(lines)
 
 
+def architecture() -> str:
+    """The page with a picture of each profile."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for name, profile in PROFILES.items():
+        text = with_part(text, name, picture(ROOT / "cloudformation" / profile.template))
+    return text
+
+
 def commands() -> str:
     """Every command with its arguments and options."""
     lines: list[str] = []
@@ -156,6 +166,7 @@ def documents() -> dict[Path, str]:
     drawn = with_part(states.read_text(), "diagram", state_diagram())
     return {
         ROOT / ".env.example": env_example(),
+        ROOT / "docs" / "architecture.md": architecture(),
         states: with_part(drawn, "transitions", transition_table()),
         commands_page: with_part(commands_page.read_text(), "commands", commands()),
         reference: with_part(reference.read_text(), "settings", configuration()),
