@@ -12,7 +12,7 @@ from constructs import Construct
 from cdk.parameters import reference
 from cdk.permissions import Role, pull_image, tasks_of, write_logs
 from cdk.profiles import API_PORT, Profile
-from cdk.program import IMAGE_CA_FILE, Program
+from cdk.program import Program
 
 _HEALTH = (
     "import urllib.request; "
@@ -89,7 +89,7 @@ class Container(Construct):
                     command=list(command),
                     environment=[
                         container.KeyValuePairProperty(name=name, value=value)
-                        for name, value in program.environment(IMAGE_CA_FILE, **settings).items()
+                        for name, value in program.container_environment(settings).items()
                     ],
                     port_mappings=[container.PortMappingProperty(container_port=API_PORT)],
                     health_check=container.HealthCheckProperty(

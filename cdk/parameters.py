@@ -18,6 +18,7 @@ from cdk.profiles import (
 )
 
 _EITHER = ("true", "false")
+_TLS = ("verify-full", "require")
 
 
 class Parameters(Construct):
@@ -52,6 +53,14 @@ class Parameters(Construct):
             "Modules that register tasks, comma-separated (TASKFLOW_TASKS)",
             default="",
         )
+
+        self.database_tls = self._text(
+            "DatabaseTls",
+            "verify-full: the zip files hold AWS's certificates for RDS (rds-ca-bundle.pem); require: they do not",
+            default="verify-full",
+            allowed=_TLS,
+        )
+        self.verifies_database = self._is("VerifiesDatabase", self.database_tls, _TLS[0])
 
     def _sizes(self, profile: Profile) -> None:
         database, functions = profile.database, profile.functions
@@ -150,6 +159,15 @@ class Parameters(Construct):
                     "Of the image",
                     default="X86_64",
                     allowed=("X86_64", "ARM64"),
+                )
+                self.image_database_tls = self._text(
+                    "ImageDatabaseTls",
+                    "verify-full: the image holds the certificates as /opt/taskflow/rds-ca-bundle.pem",
+                    default="require",
+                    allowed=_TLS,
+                )
+                self.image_verifies_database = self._is(
+                    "ImageVerifiesDatabase", self.image_database_tls, _TLS[0]
                 )
                 self.api_count = self._number(
                     "ApiCount", api.count, "API instances, at least", 1, 100

@@ -16,6 +16,14 @@ from constructs import Construct
 
 from cdk.queues import PriorityQueue
 
+# How cdk-nag spells the two resources that have to end with a wildcard (acknowledged.py).
+IMAGE_REPOSITORY = (
+    "arn:<AWS::Partition>:ecr:<AWS::Region>:<AWS::AccountId>:repository/"
+    '{"Fn::Select":[0,{"Fn::Split":[":",{"Fn::Select":[0,{"Fn::Split":["@",{"Fn::Select":[1,{"Fn::Split":["/",'
+    '{"Fn::Join":["",[{"Ref":"ImageUri"},"/none"]]}]}]}]}]}]}]}*'
+)
+TASKS_OF_CLUSTER = "arn:<AWS::Partition>:ecs:<AWS::Region>:<AWS::AccountId>:task/<Cluster>/*"
+
 
 class Role(Construct):
     """One service of AWS may take it on; it may do what ``statements`` say, and nothing else."""

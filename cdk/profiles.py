@@ -168,6 +168,29 @@ class Network:
 
 
 @dataclass(frozen=True)
+class AlarmNumbers:
+    """When a person is told (cdk/alarms.py). How old a queue's oldest message may be is in `QueueNumbers`.
+
+    ``all_of_each_queue`` False: only age and dead letters are watched, since alarms are paid for one by one.
+    """
+
+    all_of_each_queue: bool = True
+    in_flight_messages: int = 96_000  # four fifths of what SQS lets out of a queue at once
+    stalled_minutes: int = 20  # longer than the longest function runs
+    growth_minutes: int = 15
+    heartbeat_minutes: int = 5
+    outbox_lag_seconds: int = 300
+    waiting_slack_seconds: int = 120  # the store is looked at once a minute
+    leases_lost: int = 10  # in a quarter of an hour
+    duration_percent: int = 80  # of a function's timeout
+    database_cpu_percent: int = 80
+    database_connections_percent: int = 80
+    database_free_storage_percent: int = 5  # RDS adds storage by itself at 10
+    database_transaction_ids: int = 1_000_000_000  # half way to the wraparound that stops PostgreSQL
+    server_errors_per_minute: int = 5
+
+
+@dataclass(frozen=True)
 class Profile:
     name: str
     template: str  # file in cloudformation/
@@ -183,6 +206,7 @@ class Profile:
     container_insights: bool
     flow_logs: bool  # of refused connections
     keeps_data: bool  # database and bucket outlive the stack
+    alarms: AlarmNumbers = AlarmNumbers()
 
     @property
     def has_containers(self) -> bool:
@@ -290,6 +314,7 @@ DEV: Final = replace(
     container_insights=False,
     flow_logs=False,
     keeps_data=False,
+    alarms=AlarmNumbers(all_of_each_queue=False),
 )
 
 PROFILES: Final[dict[str, Profile]] = {

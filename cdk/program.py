@@ -12,16 +12,16 @@ from constructs import Construct
 
 from cdk.database import Database
 from cdk.network import Network
-from cdk.parameters import Parameters, reference
+from cdk.parameters import Parameters, chosen, reference
 from cdk.payload_bucket import PayloadBucket
 from cdk.permissions import Permissions, Role, run_in_vpc, write_logs
 from cdk.profiles import FunctionNumbers, Profile
 from cdk.queues import Queues
 
-# The certificate authorities of RDS, in the zip files (deployment/packaging) and in the image (Dockerfile).
+# The certificate authorities of RDS and of RDS Proxy: in the zip files (deployment/packaging), or in the image.
 FUNCTION_CA_FILE = "/var/task/rds-ca-bundle.pem"
 IMAGE_CA_FILE = "/opt/taskflow/rds-ca-bundle.pem"
-SERVICES = ("api", "worker", "long-worker", "maintenance", "dead-letters", "migrate")
+SERVICES = ("api", "worker", "long-worker", "maintenance", "dead-letters", "migrate", "network")
 
 
 class Program:
@@ -45,7 +45,17 @@ class Program:
         )
         self._bucket_name, self._database = payloads.bucket.bucket_name, database
 
-    def environment(self, ca_file: str, **more: str) -> dict[str, str]:
+    def function_environment(self, settings: Mapping[str, str]) -> dict[str, str]:
+        parameters = self.parameters
+        tls = _tls(parameters.database_tls, parameters.verifies_database, FUNCTION_CA_FILE)
+        return self._environment() | tls | settings
+
+    def container_environment(self, settings: Mapping[str, str]) -> dict[str, str]:
+        parameters = self.parameters
+        tls = _tls(parameters.image_database_tls, parameters.image_verifies_database, IMAGE_CA_FILE)
+        return self._environment() | tls | settings
+
+    def _environment(self) -> dict[str, str]:
         """Settings of any process. No secret: the database's login is read from Secrets Manager."""
         profile, parameters = self.profile, self.parameters
         return {
@@ -54,8 +64,6 @@ class Program:
             "TASKFLOW_S3_BUCKET": self._bucket_name,
             "TASKFLOW_DATABASE_URL": self._database.url,
             "TASKFLOW_DATABASE_SECRET_ARN": self._database.secret_arn,
-            "TASKFLOW_DATABASE_TLS": "verify-full",
-            "TASKFLOW_DATABASE_TLS_ROOT_CERT": ca_file,
             "TASKFLOW_TASKS": reference(parameters.task_modules),
             "TASKFLOW_DEFAULT_TIMEOUT": str(profile.default_timeout_seconds),
             "TASKFLOW_LONG_TASK_SECONDS": str(profile.long_task_seconds),
@@ -63,7 +71,6 @@ class Program:
             "TASKFLOW_LOG_FORMAT": "json",
             "TASKFLOW_METRICS_EMF": "true",
             **({"AWS_USE_DUALSTACK_ENDPOINT": "true"} if profile.network.ipv6_only else {}),
-            **more,
         }
 
     def log_group(self, scope: Construct, id_: str, service: str) -> logs.CfnLogGroup:
@@ -74,6 +81,14 @@ class Program:
             log_group_name=f"/taskflow/{aws.Aws.STACK_NAME}/{service}",
             retention_in_days=aws.Token.as_number(self.parameters.log_retention_days.value),
         )
+
+
+def _tls(mode: aws.CfnParameter, verifies: aws.CfnCondition, ca_file: str) -> dict[str, str]:
+    """libpq verifies as soon as it is given authorities: with `require` it is given none."""
+    return {
+        "TASKFLOW_DATABASE_TLS": reference(mode),
+        "TASKFLOW_DATABASE_TLS_ROOT_CERT": chosen(verifies, ca_file, "").to_string(),
+    }
 
 
 class Function(Construct):
@@ -120,7 +135,7 @@ class Function(Construct):
                 aws.Token.as_number(concurrency) if concurrency else None
             ),
             environment=lambda_.CfnFunction.EnvironmentProperty(
-                variables=program.environment(FUNCTION_CA_FILE, **settings)
+                variables=program.function_environment(settings)
             ),
             vpc_config=lambda_.CfnFunction.VpcConfigProperty(
                 subnet_ids=network.subnet_ids(),

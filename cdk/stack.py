@@ -7,14 +7,17 @@ import re
 import aws_cdk as aws
 from constructs import Construct
 
+from cdk.acknowledged import acknowledge
 from cdk.api_containers import ContainerApi
 from cdk.api_function import ServerlessApi
 from cdk.containers import Containers
 from cdk.database import Database
 from cdk.edge import Edge
+from cdk.flow_logs import FlowLogs
 from cdk.long_workers import LongWorkers
 from cdk.maintenance import Maintenance
 from cdk.network import Network
+from cdk.observability import Observability
 from cdk.outputs import write_outputs
 from cdk.parameters import Parameters
 from cdk.payload_bucket import PayloadBucket
@@ -54,8 +57,11 @@ class TaskFlowStack(aws.Stack):
         self.dead_letters = DeadLetters(self, "DeadLetters", profile, self.program, self.queues)
         self.long_workers = self._long_workers()
         self.maintenance = Maintenance(self, "Maintenance", profile, self.program)
-        # Observability is attached here: it reads the parts above.
+        if profile.flow_logs:
+            FlowLogs(self, "FlowLogs", self.program)
+        self.observability = Observability(self, "Observability")
         write_outputs(self)
+        acknowledge(self, profile.name)
 
     def _api(self) -> ContainerApi | ServerlessApi:
         match self.profile.api:
