@@ -26,7 +26,7 @@ from deployment.packaging.task_code import TaskCode
 MOST_BYTES = 50 * 2**20
 MOST_UNPACKED_BYTES = 250 * 2**20
 
-DATABASE_CA = "database-ca.pem"
+DATABASE_CA = "rds-ca-bundle.pem"
 DATABASE_CA_PATH = f"{TASK_ROOT}/{DATABASE_CA}"  # for TASKFLOW_DATABASE_TLS_ROOT_CERT
 
 

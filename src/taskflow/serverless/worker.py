@@ -6,6 +6,7 @@ hold a transaction.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -48,9 +49,13 @@ class WorkerFunction:
     def _run(self, records: Sequence[Mapping[str, Any]], context: Context) -> list[str]:
         container, queue = self._container, self._queue
         monotonic = container.clock.monotonic
-        seconds = remaining_seconds(context) - container.settings.lambda_margin_seconds
+        remaining = remaining_seconds(context)
+        margin: float = container.settings.lambda_margin_seconds
+        seconds = remaining - margin
         ends_at = monotonic() + seconds
-        self._longest_seconds = max(self._longest_seconds, seconds - _START_SECONDS)
+        # Functions have whole seconds, of which the first milliseconds are always gone by now.
+        whole = math.ceil(remaining) - margin - _START_SECONDS
+        self._longest_seconds = max(self._longest_seconds, whole)
         queue.begin(records)
         try:
             if seconds <= 0:

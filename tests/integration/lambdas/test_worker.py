@@ -208,6 +208,14 @@ def test_what_does_not_fit_into_the_remaining_time_is_given_back_at_once(
     assert cloud.get(task).result == "later"
 
 
+def test_the_longest_timeout_that_fits_into_the_function_is_no_second_less(cloud: Cloud) -> None:
+    worker = cloud.function("worker", timeout_seconds=20)
+    task = cloud.submit("lambda_echo", timeout=20 - 2 - 2)  # the margin, and what starting may take
+    source = cloud.source()
+    assert source.invoke(worker, source.receive(1)) == []
+    assert cloud.status(task) == ["completed"]
+
+
 def test_what_could_never_fit_is_refused_with_a_sentence(cloud: Cloud) -> None:
     worker = cloud.function("worker", timeout_seconds=10)
     task = cloud.submit("lambda_echo", timeout=900)
