@@ -17,6 +17,7 @@ import psycopg2
 from tests.support import run
 
 _SERVER = "tests.support.postgres_server"
+_PGBOUNCER = "tests.support.pgbouncer_server"
 
 
 class Postgres:
@@ -50,6 +51,11 @@ class Postgres:
                 prepare(self.of(database))
                 done.touch()
         return database
+
+    def through_pgbouncer(self, url: str) -> str:
+        """The address of the same database at this run's PgBouncer (`pgbouncer_server.py`)."""
+        bouncer: str = run.shared("PgBouncer", _PGBOUNCER, self.url)["url"]
+        return urlunsplit(urlsplit(bouncer)._replace(path=urlsplit(url).path))
 
     def of(self, database: str) -> str:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))

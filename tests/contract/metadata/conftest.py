@@ -27,6 +27,8 @@ from taskflow.core.submission import Accepted, NewTask
 from taskflow.core.task import Task, TaskStatus
 from taskflow.ports.metadata import ClaimedTask, FinishResult, InsertResult, Outcome, TaskKey
 from taskflow.testing.clock import FakeClock
+from tests.support.backends import migrated
+from tests.support.postgres import Postgres
 
 MAX_DELAY = 900.0
 
@@ -125,31 +127,27 @@ def outcome(task: ClaimedTask, status: TaskStatus, **changes: Any) -> Outcome:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database; PostgreSQL behind PgBouncer, where nothing outlives a transaction but what it committed."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'taskflow.db'}"
-    url: str = request.getfixturevalue("postgres_database")
-    return url
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.through_pgbouncer(request.getfixturevalue("postgres_database"))
 
 
-def forget_sessions(database: Database) -> None:
-    """Nothing outlives a transaction but what it committed, as behind a proxy that hands every transaction another
-    connection: no setting, prepared statement, advisory lock, LISTEN or temporary table."""
-
-    def forget(driver: Any, _record: Any) -> None:
-        if driver is not None and not driver.closed:
-            driver.autocommit = True
-            driver.cursor().execute("DISCARD ALL")
-            driver.autocommit = False
-
-    sa.event.listen(database.engine, "checkin", forget)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same with the tables in it, if it is PostgreSQL: these take longest."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'taskflow.db'}"
+    server: Postgres = request.getfixturevalue("postgres_server")
+    make = request.getfixturevalue("postgres_url_factory")
+    return server.through_pgbouncer(make(template=migrated(server)))
 
 
 @pytest.fixture
-def harness(database_url: str) -> Iterator[MetadataHarness]:
+def harness(store_url: str) -> Iterator[MetadataHarness]:
     clock = FakeClock()
-    database = Database(database_url, clock=clock)
-    if not database.is_sqlite:
-        forget_sessions(database)
+    database = Database(store_url, clock=clock)
     migrate(database)
     yield MetadataHarness(database, clock, UUID7(lambda: clock.now_us() // 1_000))
     database.close()
