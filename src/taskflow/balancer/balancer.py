@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
@@ -36,11 +37,12 @@ class Balancer:
         self.limits = options.limits
         self.timeouts = options.timeouts
         self.buffer_bytes = options.limits.buffer_bytes
+        self.max_target_bytes = options.limits.max_target_bytes
         self.monotonic: Callable[[], float] = clock.monotonic
         self.trusted = TrustedProxies(options.trusted_proxies)
-        self.instances = Instances(options.health, clock.monotonic)
-        self.clients = Clients(options.limits, self.trusted)
         self.metrics = BalancerMetrics()
+        self.instances = Instances(options.health, clock.monotonic, self.metrics.of)
+        self.clients = Clients(options.limits, self.trusted)
         self.access_log = access_log or AccessLog(clock.now_us)
         self.redirect: Redirect | None = None  # of the listener whose clients are sent to HTTPS
         self.certificate: Certificate | None = None
@@ -50,10 +52,11 @@ class Balancer:
             if options.tls is not None and options.hsts_seconds
             else b""
         )
-        self._logs = options.access_log
-        self._strategy = build_strategy(options.strategy)
-        self._id_prefix = secrets.token_hex(8).encode() + b"-"
-        self._id_count = 0
+        self.logs = options.access_log
+        self.strategy = build_strategy(options.strategy)
+        # Unique among all balancers' for what is practical: 64 random bits of this process and a count.
+        form = secrets.token_hex(8).encode() + b"-%x"
+        self.new_request_id: Callable[[], bytes] = map(form.__mod__, itertools.count(1)).__next__
         self.load_instances()
 
     def load_instances(self) -> None:
@@ -82,22 +85,15 @@ class Balancer:
             log.info("balancer.reloaded", instances=len(self.instances))
         return problems
 
-    def new_request_id(self) -> bytes:
-        """Unique among all balancers' for what is practical: 64 random bits of this process and a count."""
-        self._id_count += 1
-        return self._id_prefix + b"%x" % self._id_count
-
     def choose(self, tried: Set[Instance] | None) -> Instance | None:
         """Who gets the next request; None: there is nobody who has not been tried."""
         instances = self.instances
         candidates = instances.available
-        if candidates and not tried and not instances.any_slow:
-            return self._strategy.pick(candidates, None)
         if tried:
             candidates = [one for one in candidates if one not in tried]
         if not candidates:
             return None
-        return self._strategy.pick(candidates, instances.weight if instances.any_slow else None)
+        return self.strategy.pick(candidates, instances.weight if instances.any_slow else None)
 
     def unavailable(self, *, timed_out: bool, were_tried: bool) -> RefusedError:
         if timed_out:
@@ -123,23 +119,24 @@ class Balancer:
         instance = exchange.instance
         seconds = now - exchange.started_at
         counts = instance.counts if instance is not None else self.metrics.of("")
-        if counts is None:
-            assert instance is not None
-            counts = instance.counts = self.metrics.of(instance.name)
         counts.add(exchange.status, seconds, exchange.request_bytes, exchange.response_bytes)
-        if self._logs:
-            self.access_log.add(
-                status=exchange.status,
-                method=exchange.method.decode(),
-                path=exchange.logged_path,
-                request_id=exchange.request_id.decode(),
-                client=exchange.client_address,
-                instance=instance.name if instance is not None else None,
-                attempts=exchange.attempts,
-                duration_ms=round(seconds * 1_000, 3),
-                request_bytes=exchange.request_bytes,
-                response_bytes=exchange.response_bytes,
-            )
+        if self.logs:
+            self.log(exchange, seconds)
+
+    def log(self, exchange: Exchange, seconds: float) -> None:
+        instance = exchange.instance
+        self.access_log.add(
+            status=exchange.status,
+            method=exchange.method.decode(),
+            path=exchange.logged_path,
+            request_id=exchange.request_id.decode(),
+            client=exchange.client_address,
+            instance=instance.name if instance is not None else None,
+            attempts=exchange.attempts,
+            duration_ms=round(seconds * 1_000, 3),
+            request_bytes=exchange.request_bytes,
+            response_bytes=exchange.response_bytes,
+        )
 
     def drain(self) -> None:
         """From now on answers close their connections. Listening must have ended before."""

@@ -52,18 +52,20 @@ class ClientConnection(asyncio.Protocol):
         "_is_counted",
         "_is_paused",
         "_peer",
-        "_transport",
+        "_spare_exchange",
         "shared",
         "touched_at",
+        "transport",
         "unread_body",
     )  # fmt: skip
 
     def __init__(self, shared: Balancer) -> None:
         self.shared = shared
         self.touched_at = 0.0
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
         self._peer: Peer
         self._exchange: Exchange | None = None
+        self._spare_exchange: Exchange | None = None
         self._buffer = b""
         self.unread_body: RequestBody | None = None  # what is still to come of the present one
         self._head_since: float | None = None  # since when a head has been incomplete
@@ -82,7 +84,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
-        self._transport = transport
+        self.transport = transport
         self.touched_at = self._head_since = self.shared.monotonic()
         peername = transport.get_extra_info("peername")
         address = str(peername[0]) if isinstance(peername, tuple) and peername else "unknown"
@@ -108,10 +110,7 @@ class ClientConnection(asyncio.Protocol):
                     start = PATH_START.fullmatch(data, 0, len(data) - len(tail))
                     if start is not None:
                         method, target = start.groups()
-                        if (
-                            method in IDEMPOTENT
-                            and len(target) <= self.shared.limits.max_target_bytes
-                        ):
+                        if method in IDEMPOTENT and len(target) <= self.shared.max_target_bytes:
                             self._head_since = None
                             self._begin(method, target, fields)
                             return
@@ -261,9 +260,12 @@ class ClientConnection(asyncio.Protocol):
             return
         request_id = fields.request_id or shared.new_request_id()
         head = b"".join((method, b" ", target, fields.lead, request_id, b"\r\n\r\n"))
-        self._exchange = exchange = Exchange(
-            self, method, target, fields, request_id, head, shared.monotonic()
-        )
+        exchange = self._spare_exchange
+        if exchange is None:
+            exchange = Exchange(self)
+        self._spare_exchange = None
+        self._exchange = exchange
+        exchange.start(method, target, fields, request_id, head)
         if body:
             exchange.request_body(body)
         exchange.send()
@@ -299,7 +301,7 @@ class ClientConnection(asyncio.Protocol):
             data = self.shared.redirect.answer(target, fields.host, close=self._closes)
         else:
             data = own_page(self.shared, method, target, fields, close=self._closes)
-        self._transport.write(data)
+        self.transport.write(data)
         if self._closes:
             self.close()
 
@@ -309,22 +311,21 @@ class ClientConnection(asyncio.Protocol):
     def address(self) -> str:
         return self._peer.address
 
-    @property
     def is_ordinary(self) -> bool:
-        """Whether there is nothing to say about this connection, and no body is still to come."""
-        return not (self._closes or self._has_ended or self.shared.is_draining) and (
-            self.unread_body is None
+        """Whether an answer says nothing about this connection, and may be written: no body is still to come."""
+        return self.unread_body is None and not (
+            self._closes or self._has_ended or self._is_closing
         )
 
     def write(self, data: bytes) -> None:
         if not self._is_closing:
-            self._transport.write(data)
+            self.transport.write(data)
 
     def write_eof(self) -> bool:
         """False where it cannot be said (TLS): the whole connection ends then."""
         if self._peer.scheme == "https" or self._is_closing:
             return False
-        self._transport.write_eof()
+        self.transport.write_eof()
         return True
 
     def connection_line(self, needs_close: bool) -> bytes:
@@ -350,9 +351,9 @@ class ClientConnection(asyncio.Protocol):
         if stop != self._is_paused:
             self._is_paused = stop
             if stop:
-                self._transport.pause_reading()
+                self.transport.pause_reading()
             else:
-                self._transport.resume_reading()
+                self.transport.resume_reading()
 
     def exchange_ended(self, *, close: bool, now: float) -> None:
         self._exchange = None
@@ -367,6 +368,18 @@ class ClientConnection(asyncio.Protocol):
             if self._buffer:
                 self._head_since = now
                 asyncio.get_running_loop().call_soon(self._process)
+
+    def answered(self, exchange: Exchange, now: float) -> None:
+        """`exchange_ended` for an ordinary answer."""
+        self._exchange = None
+        self.touched_at = now
+        if exchange.renew():
+            self._spare_exchange = exchange
+        if self._is_paused:
+            self.update_reading()
+        if self._buffer:
+            self._head_since = now
+            asyncio.get_running_loop().call_soon(self._process)
 
     def begin_tunnel(self) -> None:
         self._in_tunnel = True
@@ -400,7 +413,7 @@ class ClientConnection(asyncio.Protocol):
         self.shared.refused(error, self._peer.address)
         data = self.problem(error, None, close=True)
         self._buffer = b""
-        self._transport.write(data)
+        self.transport.write(data)
         self._linger(self.shared.monotonic())
 
     def _linger(self, now: float) -> None:
@@ -410,25 +423,26 @@ class ClientConnection(asyncio.Protocol):
         self._is_closing, self._closing_since = True, now
         if self._is_paused:
             self._is_paused = False
-            self._transport.resume_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+            self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         else:
-            self._transport.close()
+            self.transport.close()
 
     def close(self) -> None:
         """When all is written."""
         if not self._is_closing:
             self._is_closing, self._closing_since = True, self.shared.monotonic()
-            self._transport.close()
+            self.transport.close()
 
     def abort(self) -> None:
         self._exchange = None
         self._is_closing = True
-        self._transport.abort()
+        self.transport.abort()
 
     def drain(self) -> None:
         """No further request. A WebSocket is told; an answer that is being given is finished."""
+        self._closes = True
         exchange = self._exchange
         if exchange is None:
             if not self._buffer:
@@ -440,9 +454,9 @@ class ClientConnection(asyncio.Protocol):
         """Called again and again: is anything late?"""
         timeouts = self.shared.timeouts
         if self._is_closing:
-            has_more = self._transport.get_write_buffer_size() > 0
+            has_more = self.transport.get_write_buffer_size() > 0
             if now - self._closing_since > (timeouts.idle if has_more else _LINGER_SECONDS):
-                self._transport.abort()
+                self.transport.abort()
         elif self._exchange is not None:
             self._exchange.check(now)
         elif self._head_since is not None:

@@ -22,8 +22,9 @@ _MAX_LOGGED_PATH_CHARS = 200
 
 
 class Exchange:
-    """Made when a head has been read. Ends exactly once, by `_end`; what comes later is ignored.
+    """Starts when a head has been read. Ends exactly once, by `_end`; what comes later is ignored.
 
+    One that went as most do may be renewed and start again, with its client's next request.
     A request is sent again only when nothing of it can have taken effect: nothing was sent at all, or its method is
     idempotent, no byte of an answer has come, and all that was sent is still here.
     """
@@ -57,21 +58,17 @@ class Exchange:
         "tunnel",
     )
 
-    def __init__(
-        self, client: ClientConnection, method: bytes, target: bytes, fields: RequestFields,
-        request_id: bytes, head: bytes, now: float,
-    ) -> None:  # fmt: skip
+    method: bytes
+    target: bytes
+    fields: RequestFields
+    request_id: bytes
+    request_bytes: int
+    started_at: float
+    _head: bytes
+    _touched_at: float  # when the last byte of the request was sent, or one of the answer came
+
+    def __init__(self, client: ClientConnection) -> None:
         self._client = client
-        self.method = method
-        self.target = target
-        self.fields = fields
-        self.request_id = request_id
-        self._head = head
-        self.started_at = now
-        self._touched_at = (
-            now  # when the last byte of the request was sent, or one of the answer came
-        )
-        self.request_bytes = len(head)
         self.response_bytes = 0
         self.status = 0
         self.attempts = 0
@@ -90,6 +87,17 @@ class Exchange:
         self._encodes = False  # an answer that ends with its connection is packed into chunks
         self._needs_close = False
 
+    def start(
+        self, method: bytes, target: bytes, fields: RequestFields, request_id: bytes, head: bytes
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self.request_id = request_id
+        self._head = head
+        self.started_at = self._touched_at = self._client.shared.monotonic()
+        self.request_bytes = len(head)
+
     @property
     def logged_path(self) -> str:
         """Without the query: clients put secrets there."""
@@ -106,7 +114,11 @@ class Exchange:
         """To the next instance, over a kept connection if there is one."""
         shared = self._client.shared
         self.attempts += 1
-        instance = shared.choose(self._tried)
+        alike = shared.instances.alike
+        if alike and self._tried is None:
+            instance: Instance | None = shared.strategy.pick(alike, None)
+        else:
+            instance = shared.choose(self._tried)
         if instance is None or (self.attempts > 2 and self.attempts > len(shared.instances) + 2):
             self._refuse(
                 shared.unavailable(timed_out=self._timed_out, were_tried=bool(self._tried))
@@ -126,9 +138,12 @@ class Exchange:
     def _use(self, connection: InstanceConnection) -> None:
         self.connection = connection
         kept = self._kept
-        connection.send(self, b"".join((self._head, *kept)) if kept else self._head)
-        if self.method not in IDEMPOTENT or self._kept_bytes > self._client.shared.buffer_bytes:
-            self._kept = None
+        if not kept:
+            connection.send(self, self._head)
+        else:
+            connection.send(self, b"".join((self._head, *kept)))
+            if self._kept_bytes > self._client.shared.buffer_bytes:
+                self._kept = None
 
     async def _connect(self, instance: Instance) -> None:
         shared = self._client.shared
@@ -187,6 +202,8 @@ class Exchange:
         connection = self.connection
         if connection is not None:
             connection.write_more(piece)
+            if self.method not in IDEMPOTENT:
+                self._kept = None
             if self._kept is None:
                 return
         elif self.is_done:
@@ -217,7 +234,7 @@ class Exchange:
             return
         shared, instance = self._client.shared, connection.instance
         # A kept connection that the instance closed meanwhile says nothing about how it is.
-        was_stale = connection.uses > 1 and not connection.has_received
+        was_stale = connection.was_kept and not connection.has_received
         if not was_stale:
             shared.instances.connection_failed(instance, f"connection {why}")
         shared.metrics.failed(instance.name, "stale" if was_stale else "lost")
@@ -249,26 +266,50 @@ class Exchange:
 
     def familiar_answer(self, familiar: FamiliarAnswer, data: bytes) -> bool:
         """Whether ``data`` is a whole answer that begins as that one did. It is with the client then."""
-        head = familiar.head(self.request_id)
+        client, instance, connection = self._client, self.instance, self.connection
+        assert instance is not None
+        assert connection is not None
+        request_id, after = self.request_id, familiar.after
+        head = familiar.before if after is None else familiar.before + request_id + after
         size = len(head)
-        client = self._client
         if (
             len(data) != size + familiar.body_bytes
             or not data.startswith(head)
             or self.method == b"HEAD"
             or self.fields.minor == 0
-            or not client.is_ordinary
+            or not client.is_ordinary()
         ):
             return False
         self.status = familiar.status
-        answer = b"".join((familiar.told_before, self.request_id, familiar.told_after, data[size:]))
+        answer = b"".join((familiar.told_before, request_id, familiar.told_after, data[size:]))
         self.response_bytes = len(answer)
-        client.write(answer)
-        self._end()
+        client.transport.write(answer)
+        self.connection = None
+        self.is_done = True
+        instance.active -= 1
+        shared = client.shared
+        now = shared.monotonic()
+        connection.rest(now)
+        seconds = now - self.started_at
+        instance.counts.add(self.status, seconds, self.request_bytes, self.response_bytes)
+        if shared.logs:
+            shared.log(self, seconds)
+        client.answered(self, now)
+        return True
+
+    def renew(self) -> bool:
+        """Whether nothing but what `start` and an answer say is different from a new one."""
+        if self.attempts > 1 or self._kept or self._kept is None:
+            return False
+        self.attempts = self.status = self.response_bytes = 0
+        self.instance = None
+        self.is_done = False
         return True
 
     def remember(self, instance: Instance, head: bytes) -> None:
         """``head`` was a whole answer's. The second time in a row that one of its length comes, it is worth it."""
+        if instance.state == "removed":
+            return  # its connections are not kept
         if len(head) == instance.seen_head_bytes:
             extra = self._client.shared.extra_headers
             instance.familiar = learn_answer(head, self.request_id, extra=extra)
@@ -348,7 +389,7 @@ class Exchange:
         if connection is not None:
             self.connection = None
             if client.unread_body is None:
-                connection.release(now=now)
+                connection.release(now)
             else:
                 connection.abandon()
         client.shared.record(self, now)

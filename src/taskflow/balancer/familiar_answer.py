@@ -12,21 +12,17 @@ _FIRST_ID, _LENGTH, _SECOND_ID = 2, 3, 4  # groups of `ORDINARY_ANSWER`
 class FamiliarAnswer:
     """How such an answer begins, and how the one for the client does. It is recognised, not read."""
 
-    __slots__ = ("_after", "_before", "body_bytes", "status", "told_after", "told_before")
+    __slots__ = ("after", "before", "body_bytes", "status", "told_after", "told_before")
 
     def __init__(
         self, before: bytes, after: bytes | None, told: tuple[bytes, bytes], status: int, body_bytes: int
     ) -> None:  # fmt: skip
         """``after``: what follows the request's id, None when the head does not say it."""
-        self._before = before
-        self._after = after
+        self.before = before
+        self.after = after
         self.told_before, self.told_after = told  # the request's id is between them
         self.status = status
         self.body_bytes = body_bytes
-
-    def head(self, request_id: bytes) -> bytes:
-        """As the instance would give it for this request."""
-        return self._before if self._after is None else self._before + request_id + self._after
 
 
 def learn_answer(head: bytes, request_id: bytes, *, extra: bytes) -> FamiliarAnswer | None:

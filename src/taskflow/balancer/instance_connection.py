@@ -45,12 +45,10 @@ class InstanceConnection(asyncio.Protocol):
         "has_received",
         "idle_since",
         "instance",
-        "uses",
     )  # fmt: skip
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self.uses = 0
         self.idle_since = 0.0
         self.has_received = False  # a byte of the present exchange's answer
         self._transport: asyncio.Transport
@@ -71,9 +69,6 @@ class InstanceConnection(asyncio.Protocol):
     def send(self, exchange: Exchange, data: bytes) -> None:
         """The beginning of its request. What comes back is its answer."""
         self._exchange = exchange
-        self.uses += 1
-        self.has_received = False
-        self._in_head = True
         self._transport.write(data)
 
     def write(self, data: bytes) -> None:
@@ -98,23 +93,32 @@ class InstanceConnection(asyncio.Protocol):
         self._drop_spare()
         self.close()
 
-    def release(self, *, now: float) -> None:
+    def release(self, now: float) -> None:
         """The exchange is over; into the pool with it, if both sides can go on."""
-        self._exchange = None
         self._drop_spare()
+        if self._reusable and not self._is_closed and self.instance.state != "removed":
+            self._in_head, self.has_received = True, False
+            self.rest(now)
+        else:
+            self._exchange = None
+            self.close()
+
+    def rest(self, now: float) -> None:
+        """Into the pool: both sides can go on."""
+        self._exchange = None
         idle = self.instance.idle
-        if (
-            not self._reusable
-            or self._is_closed
-            or self.instance.state == "removed"
-            or len(idle) >= _MAX_IDLE
-        ):
+        if len(idle) >= _MAX_IDLE:
             self.close()
             return
         self.idle_since = now
         if self._is_paused:
             self.resume_reading()
         idle.append(self)
+
+    @property
+    def was_kept(self) -> bool:
+        """Whether it had an exchange before the present one."""
+        return self.idle_since > 0
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
@@ -164,12 +168,10 @@ class InstanceConnection(asyncio.Protocol):
         if exchange is None:
             self.close()  # it speaks without being asked: a connection nobody can rely on
             return
-        if self._in_head and not self.has_received:
+        if not self.has_received and self._spare is None:
             familiar = self.instance.familiar
-            if familiar is not None:
-                self._reusable = True
-                if exchange.familiar_answer(familiar, data):
-                    return
+            if familiar is not None and exchange.familiar_answer(familiar, data):
+                return
         self.has_received = True
         try:
             if self._in_head:
@@ -218,6 +220,7 @@ class InstanceConnection(asyncio.Protocol):
                     return
                 if not data:
                     return
+                self.has_received = True
                 self.data_received(data)
 
     def pause_writing(self) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from taskflow.balancer.address import Address, parse_address
+from taskflow.balancer.metrics import InstanceCounts
 from taskflow.balancer.options import HealthCheck
 from taskflow.logs import get_logger
 
 if TYPE_CHECKING:
     from taskflow.balancer.familiar_answer import FamiliarAnswer
     from taskflow.balancer.instance_connection import InstanceConnection
-    from taskflow.balancer.metrics import InstanceCounts
 
 log = get_logger(__name__)
 
@@ -46,7 +46,9 @@ class Instance:
         "streak",
     )  # fmt: skip
 
-    def __init__(self, address: Address, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, address: Address, on_change: Callable[[], None], counts: InstanceCounts | None = None
+    ) -> None:
         self.address = address
         self.name = address.url
         self.authority = address.authority.encode()
@@ -59,7 +61,7 @@ class Instance:
         self.active = 0
         self.connections = 0
         self.idle: list[InstanceConnection] = []  # the last one used is the next to be used
-        self.counts: InstanceCounts | None = None
+        self.counts = counts if counts is not None else InstanceCounts()
         self.familiar: FamiliarAnswer | None = None  # the last one worth remembering
         self.seen_head_bytes = 0
         self._on_change = on_change
@@ -94,12 +96,20 @@ class Instance:
 class Instances:
     """All instances. One event loop's: nothing here is thread safe."""
 
-    def __init__(self, rules: HealthCheck, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        rules: HealthCheck,
+        monotonic: Callable[[], float],
+        counts_of: Callable[[str], InstanceCounts] = lambda _: InstanceCounts(),
+    ) -> None:
+        """``counts_of``: by an instance's name; they outlive it."""
         self._rules = rules
+        self._counts_of = counts_of
         self._monotonic = monotonic
         self._by_name: dict[str, Instance] = {}
         self.available: list[Instance] = []
         self.any_slow = False  # whether weights differ
+        self.alike: list[Instance] = []  # the available ones, when all weigh the same
         self.on_added: Callable[[Instance], None] = lambda _: None
         self.on_removed: Callable[[Instance], None] = lambda _: None
 
@@ -118,7 +128,7 @@ class Instances:
         known = self._by_name.get(address.url)
         if known is not None:
             return known
-        instance = Instance(address, self._changed)
+        instance = Instance(address, self._changed, self._counts_of(address.url))
         self._by_name[instance.name] = instance
         self._changed()
         self.on_added(instance)
@@ -127,6 +137,7 @@ class Instances:
     def remove(self, instance: Instance) -> None:
         """It gets no new requests; those it has may finish."""
         self._by_name.pop(instance.name, None)
+        instance.familiar = None
         instance.become("removed")
         instance.close_idle()
         self.on_removed(instance)
@@ -147,7 +158,7 @@ class Instances:
         passed = self._monotonic() - instance.recovered_at
         if passed >= self._rules.slow_start:
             instance.recovered_at = None
-            self.any_slow = any(other.recovered_at is not None for other in self.available)
+            self._changed()
             return 1.0
         return max(_LEAST_WEIGHT, passed / self._rules.slow_start)
 
@@ -195,3 +206,4 @@ class Instances:
     def _changed(self) -> None:
         self.available = [one for one in self._by_name.values() if one.available]
         self.any_slow = any(one.recovered_at is not None for one in self.available)
+        self.alike = [] if self.any_slow else self.available
