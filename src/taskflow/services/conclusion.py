@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from taskflow import logs
-from taskflow.ports.metadata import ExecutionStore, FinishResult, Outcome
+from taskflow.ports.metadata import ExecutionStore, FinishResult, Outcome, TaskKey
 from taskflow.ports.queue import TaskQueue
 from taskflow.services.completions import Completions
 from taskflow.services.sending import Sending
 
 log = logs.get_logger(__name__)
+
+_FENCED_SECONDS = 1.0  # by when whoever took the task over has had time to begin
 
 
 class Conclusion:
@@ -26,20 +28,37 @@ class Conclusion:
 
     def commit(self, outcomes: Sequence[Outcome], receipts: Sequence[str] = ()) -> FinishResult:
         """Messages are acknowledged only after the outcomes are durable, and sent only after that: the message of a
-        retry must not meet the one that is being acknowledged. Raises StoreUnavailableError; safe to repeat."""
+        retry must not meet the one that is being acknowledged. ``receipts``: of each outcome, or none at all.
+
+        The message of an outcome that was fenced comes back. The lease may be lost because the store has lost the
+        claim (a failover, a crash of PostgreSQL: claims do not wait for the disk), and then nothing else knows that
+        the task waits; if somebody else has the task, its next claim drops the message.
+
+        Raises StoreUnavailableError; safe to repeat.
+        """
         result = self._store.finish(
             outcomes,
             max_queue_delay_seconds=self._sending.max_delay_seconds,
             outbox=self._sending.needs_rows,
         )
         if receipts:
-            self._acknowledge(receipts)
+            self._settle(outcomes, receipts, set(result.fenced))
         self._sending.send(result.to_send)
         self._completions.publish(result.ended)
         return result
 
-    def _acknowledge(self, receipts: Sequence[str]) -> None:
+    def _settle(
+        self, outcomes: Sequence[Outcome], receipts: Sequence[str], fenced: Set[TaskKey]
+    ) -> None:
+        written: list[str] = []
+        lost: list[str] = []
+        for outcome, receipt in zip(outcomes, receipts, strict=True):
+            is_lost = bool(fenced) and (outcome.tenant_id, outcome.task_id) in fenced
+            (lost if is_lost else written).append(receipt)
         try:
-            self._queue.ack(receipts)
+            if written:
+                self._queue.ack(written)
+            if lost:
+                self._queue.nack(lost, delay_seconds=_FENCED_SECONDS)
         except Exception:  # they come back, and are dropped then; what has been written must not look as if it failed
             log.exception("queue.not_acknowledged", count=len(receipts))

@@ -23,7 +23,7 @@ from tests.acceptance.crash.processes import Nursery, nursery
 from tests.acceptance.distributed import handlers
 from tests.acceptance.distributed.clients import Clients
 from tests.acceptance.distributed.fleet import Fleet
-from tests.acceptance.distributed.verdict import judge, unfinished, unsent
+from tests.acceptance.distributed.verdict import judge, stuck, unfinished, unsent
 from tests.support import aws, backends
 from tests.support.aws_proxy import AwsProxy, aws_proxy
 from tests.support.postgres_cluster import Cluster, cluster
@@ -125,7 +125,8 @@ def _until_none(left: Callable[[str], int], url: str, fleet: Fleet) -> None:
     deadline = time.monotonic() + _DRAIN_SECONDS
     while count := left(url):
         fleet.replace_ended()
-        assert time.monotonic() < deadline, f"{count} are still {left.__name__}"
+        if time.monotonic() > deadline:
+            pytest.fail(f"{count} are still {left.__name__}:\n{stuck(url)}")
         threading.Event().wait(0.1)
 
 

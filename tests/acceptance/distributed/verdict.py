@@ -24,6 +24,16 @@ def unfinished(url: str) -> int:
     return int(count)
 
 
+def stuck(url: str) -> str:
+    """What is known of tasks that do not end: their rows and what happened to them."""
+    lines = rows(
+        url,
+        f"""SELECT row_to_json(t)::text, (SELECT json_agg(e ORDER BY e.id)::text FROM events e
+            WHERE e.tenant_id = t.tenant_id AND e.task_id = t.id) FROM tasks t WHERE status NOT IN {_FINAL} LIMIT 5""",
+    )
+    return "\n".join(f"{task}\n  {events}" for task, events in lines)
+
+
 def unsent(url: str) -> int:
     """Messages that somebody was sending when it was killed are leased for a while."""
     [(count,)] = rows(url, "SELECT count(*) FROM outbox")

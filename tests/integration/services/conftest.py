@@ -3,7 +3,7 @@ takes each step of a worker itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,20 @@ class Engine:
     def history(self, task_id: str) -> list[str]:
         events = self.runtime.tasks.history(DEFAULT_TENANT, task_id)
         return [event.type.removeprefix("task.") for event in events]
+
+    def row(self, task_id: str) -> dict[str, Any]:
+        """As it is in the store."""
+        with self.runtime.database.read() as connection:
+            query = sa.text("SELECT * FROM tasks WHERE id = :id").bindparams(id=task_id)
+            return dict(connection.execute(query).mappings().one())
+
+    def write_row(self, task_id: str, row: Mapping[str, Any]) -> None:
+        """What the store would say, had it lost or won something since."""
+        values = ", ".join(f"{name} = :{name}" for name in row if name != "id")
+        with self.runtime.database.engine.begin() as connection:
+            connection.execute(
+                sa.text(f"UPDATE tasks SET {values} WHERE id = :id"), {**row, "id": task_id}
+            )
 
     def receive(self, most: int = 100) -> list[Delivery]:
         return self.runtime.queue.dequeue(max_messages=most, timeout_seconds=0)

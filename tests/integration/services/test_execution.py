@@ -309,6 +309,35 @@ def test_an_outcome_that_came_too_late_changes_nothing_and_is_counted(
     assert (totals["succeeded"], totals["failed"], totals["fenced"]) == (1, 0, 1)
 
 
+def test_a_claim_that_the_store_has_lost_loses_no_task(engine: Engine, task: str) -> None:
+    """PostgreSQL does not wait for the disk when a task is claimed; a replica that takes over may know even less."""
+    task_id = engine.submit(task)
+    before = engine.row(task_id)
+    attempt = engine.start_one()
+    engine.write_row(task_id, before)
+    engine.succeed(attempt, "never written")
+    assert engine.runtime.counters.snapshot()["totals"]["fenced"] == 1
+    assert (engine.status(task_id), engine.receive()) == ("pending", [])
+    engine.clock.advance(1.1)
+    engine.succeed(engine.start_one(), "again")
+    assert engine.get(task_id).result == "again"
+
+
+def test_the_message_of_a_fenced_outcome_is_dropped_when_another_worker_has_the_task(
+    engines: Engines,
+) -> None:
+    engine = engines(lease_seconds=10)
+    task_id = engine.submit(engine.handler(noop))
+    attempt = engine.start_one()
+    engine.write_row(task_id, engine.row(task_id) | {"lease_token": 4711})
+    engine.succeed(attempt)
+    engine.clock.advance(1.1)
+    assert engine.start() == []
+    assert engine.status(task_id) == "running"
+    engine.clock.advance(60)
+    assert engine.receive() == []
+
+
 def test_a_cancellation_during_the_attempt_ends_it_whatever_it_raised(
     engine: Engine, task: str
 ) -> None:
