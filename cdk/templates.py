@@ -39,18 +39,30 @@ def synthesised() -> dict[str, str]:
     return {PROFILES[name].template: render(template) for name, template in templates.items()}
 
 
-def main(arguments: Sequence[str], directory: Path = DIRECTORY) -> int:
-    texts = synthesised()
+def check(texts: Mapping[str, str], directory: Path) -> int:
+    """Exit code: 1 if a file differs."""
     stale = out_of_date(texts, directory)
-    if "--check" in arguments:
-        for name in stale:
-            sys.stderr.write(
-                f"cloudformation/{name} is not what cdk/ says: run `python -m cdk.templates` and commit it\n"
-            )
-        return int(bool(stale))
-    directory.mkdir(exist_ok=True)
     for name in stale:
+        sys.stderr.write(
+            f"cloudformation/{name} is not what cdk/ says: run `python -m cdk.templates` and commit it\n"
+        )
+    return int(bool(stale))
+
+
+def write(texts: Mapping[str, str], directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+    for name in out_of_date(texts, directory):
         (directory / name).write_text(texts[name], "utf-8")
+
+
+def main(arguments: Sequence[str]) -> int:
+    if unknown := set(arguments) - {"--check"}:
+        sys.stderr.write(f"{' '.join(unknown)}: only --check is known\n")
+        return 2
+    texts = synthesised()
+    if "--check" in arguments:
+        return check(texts, DIRECTORY)
+    write(texts, DIRECTORY)
     return 0
 
 
