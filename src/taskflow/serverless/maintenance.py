@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from taskflow.core.errors import TaskFlowError
+from taskflow.core.errors import ConfigurationError, TaskFlowError
 from taskflow.logs import bound_contextvars, get_logger
 from taskflow.observability import catalogue
 from taskflow.serverless.container import Container, Context, remaining_seconds
@@ -23,11 +24,16 @@ class MaintenanceFunction:
         container.warm_up()
 
     def __call__(self, event: Any, context: Context) -> dict[str, Any]:
-        """How much each job did: ``{"relayed": 3, "recovered": 0, "purged": 120}``. Raises what the last one that
-        failed raised."""
+        """How much each job did: ``{"relayed": 3, "recovered": 0, "resent": 0, "purged": 120}``.
+
+        ``event`` may say ``{"resend_after_seconds": 60}``: what has waited that long gets a new message now, because
+        the queues have lost theirs, or the database has been restored. Raises ConfigurationError when that is no
+        number of seconds, and what the last job that failed raised.
+        """
+        silent_seconds = _resend_after(event)
         with bound_contextvars(aws_request_id=context.aws_request_id):
             try:
-                return self._tick(context)
+                return self._tick(context, silent_seconds)
             finally:
                 self._container.write_metrics()
 
@@ -37,7 +43,7 @@ class MaintenanceFunction:
         except TaskFlowError as exc:
             log.warning("metrics.not_measured", code=exc.code, error=exc.detail)
 
-    def _tick(self, context: Context) -> dict[str, Any]:
+    def _tick(self, context: Context, silent_seconds: float | None) -> dict[str, Any]:
         runtime = self._container.runtime()
         margin: float = self._container.settings.lambda_margin_seconds
 
@@ -56,7 +62,7 @@ class MaintenanceFunction:
         jobs: dict[str, Callable[[], int]] = {
             "relayed": lambda: runtime.relay.drain(goes_on),
             "recovered": recover,
-            "resent": lambda: runtime.resending.run_once(goes_on),
+            "resent": lambda: runtime.resending.run_once(goes_on, silent_seconds=silent_seconds),
             "purged": lambda: runtime.retention.run_once(goes_on),
         }
         if runtime.backlog is not None:
@@ -78,3 +84,13 @@ class MaintenanceFunction:
         if runtime.metrics is not None and len(done) == len(jobs):
             runtime.metrics.count(catalogue.HEARTBEAT)
         return done
+
+
+def _resend_after(event: Any) -> float | None:
+    seconds = event.get("resend_after_seconds") if isinstance(event, Mapping) else None
+    if seconds is None:
+        return None
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds < math.inf:
+        raise ConfigurationError(f"resend_after_seconds: {seconds!r} is not a number of seconds")
+    return float(seconds)

@@ -23,17 +23,21 @@ class Resending:
         self._queue = queue
         self._silent_seconds = silent_seconds
 
-    def run_once(self, goes_on: Callable[[], bool] = lambda: True) -> int:
+    def run_once(
+        self, goes_on: Callable[[], bool] = lambda: True, *, silent_seconds: float | None = None
+    ) -> int:
         """Returns how many tasks got an outbox row, in batches while ``goes_on``. The relay sends them.
 
-        Nothing to do for a queue that is rebuilt from the store. Raises StoreUnavailableError, safe to repeat.
+        ``silent_seconds`` if not the usual: for when messages are known to be lost. A queue that is rebuilt from the
+        store needs none. Raises StoreUnavailableError, safe to repeat.
         """
+        silent = self._silent_seconds if silent_seconds is None else silent_seconds
         total = 0
         while self._queue.durable and goes_on():
-            count = self._store.resend(silent_seconds=self._silent_seconds, limit=_BATCH)
+            count = self._store.resend(silent_seconds=silent, limit=_BATCH)
             total += count
             if count < _BATCH:
                 break
         if total:
-            log.warning("tasks.resent", count=total, silent_seconds=self._silent_seconds)
+            log.warning("tasks.resent", count=total, silent_seconds=silent)
         return total

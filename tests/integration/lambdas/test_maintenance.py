@@ -57,6 +57,26 @@ def test_a_container_that_has_just_started_takes_over_in_its_first_tick(
     assert cloud.history(task) == ["submitted", "started", "recovered", "started", "completed"]
 
 
+def test_what_the_queues_have_lost_is_sent_again_when_asked_for(
+    cloud: Cloud, maintenance: LambdaFunction, worker: LambdaFunction
+) -> None:
+    """After a restore of the database, or a queue that was deleted."""
+    tasks = [cloud.submit("lambda_echo", n) for n in range(3)]
+    cloud.sqs.purge_queue(QueueUrl=cloud.source().url)
+    assert maintenance.invoke({"resend_after_seconds": 3_600})["resent"] == 0
+    assert maintenance.invoke({"resend_after_seconds": 0})["resent"] == 3
+    assert maintenance.invoke({})["relayed"] == 3
+    cloud.source().drain(worker)
+    assert set(cloud.status(*tasks)) == {"completed"}
+    assert cloud.history(tasks[0]) == ["submitted", "resent", "started", "completed"]
+
+
+@pytest.mark.parametrize("seconds", ["soon", -1, True, []])
+def test_no_number_of_seconds_is_refused(maintenance: LambdaFunction, seconds: object) -> None:
+    with pytest.raises(FunctionError, match=r"resend_after_seconds.*not a number of seconds"):
+        maintenance.invoke({"resend_after_seconds": seconds})
+
+
 def test_it_ends_what_has_waited_too_long(cloud: Cloud, maintenance: LambdaFunction) -> None:
     task = cloud.submit("lambda_echo", delay=600, expires_in=3_600)
     cloud.execute("UPDATE tasks SET expires_at = taskflow_now() - 1 WHERE id = :id", id=task)
