@@ -13,22 +13,8 @@ from botocore.config import Config
 from deployment.errors import DeployError
 from taskflow.settings import environment
 
-# A throttled call is repeated for about a minute before the reader hears of it.
-_CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 10},
-    connect_timeout=10,
-    read_timeout=60,
-    user_agent_extra="taskflow-deploy",
-)
 INVOCATION_SECONDS = 900  # the longest a function may run
-_INVOKING = Config(
-    # A migration that was sent is not sent again behind our back: its answer is waited for.
-    retries={"mode": "standard", "total_max_attempts": 1},
-    connect_timeout=10,
-    read_timeout=INVOCATION_SECONDS + 30,
-    tcp_keepalive=True,
-    user_agent_extra="taskflow-deploy",
-)
+_ATTEMPTS = 10  # a throttled call is repeated for about a minute before the reader hears of it
 
 
 @dataclass(frozen=True)
@@ -52,12 +38,22 @@ class Account:
                 code="no_region",
             )
         self.region: str = self._session.region_name
+        self._attempts = int(here.get("AWS_MAX_ATTEMPTS") or _ATTEMPTS)  # AWS's own variable
 
     @functools.cache  # noqa: B019 - one per process
     def client(self, service: str, *, invoking: bool = False) -> Any:
-        return self._session.client(
-            service, region_name=self.region, config=_INVOKING if invoking else _CONFIG
+        """``invoking``: waits for functions, and never sends an invocation again behind our back."""
+        config = Config(
+            retries={
+                "mode": "standard",
+                "total_max_attempts": 1 if invoking else self._attempts,
+            },
+            connect_timeout=10,
+            read_timeout=INVOCATION_SECONDS + 30 if invoking else 60,
+            tcp_keepalive=True,
+            user_agent_extra="taskflow-deploy",
         )
+        return self._session.client(service, region_name=self.region, config=config)
 
     @functools.cached_property
     def identity(self) -> Identity:

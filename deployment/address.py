@@ -133,7 +133,7 @@ class Address:
             )
 
     def _zone_of(self, domain: str, *, needed: bool) -> str:
-        """Id of the public zone with the longest name that holds ``domain``; empty: there is none, and none is needed."""
+        """Id of the public zone with the longest name that holds ``domain``; empty: there is none."""
         best: Mapping[str, Any] = {"Name": "", "Id": ""}
         for page in self._account.pages("route53", "list_hosted_zones"):
             for zone in page["HostedZones"]:

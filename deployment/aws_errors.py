@@ -265,7 +265,7 @@ def _of_client(exc: BotoCoreError) -> DeployError:
         case boto.ParamValidationError():
             kind = _Kind("usage", f"That cannot be sent to AWS: {said}", "Correct it.")
         case _:
-            kind = _Kind("aws_error", f"boto3 gave up: {said}", _AGAIN)
+            kind = _Kind("aws_error", f"The AWS library gave up: {said}", _AGAIN)
     return DeployError(kind.message, kind.next_step, code=kind.code)
 
 

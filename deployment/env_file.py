@@ -15,7 +15,7 @@ _HEADING = "# Written by deploy.py: where the stack is. Other lines of this file
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
 _LINE = re.compile(
     r"""(?P<before>[ \t]*(?:export[ \t]+)?)(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*
-        (?P<value>'[^']*'|"(?:[^"\\]|\\.)*"|[^\n]*?)(?P<comment>[ \t]+\#[^\n]*)?[ \t]*\r?\n?""",
+        (?P<value>'[^']*'|"(?:[^"\\]|\\.)*"|[^\n]*?)(?P<comment>[ \t]+\#[^\r\n]*)?[ \t]*\r?\n?""",
     re.VERBOSE | re.DOTALL,
 )
 _OPENED = re.compile(r"[ \t]*(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_]*[ \t]*=[ \t]*(?P<quote>['\"])")

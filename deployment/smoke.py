@@ -100,8 +100,10 @@ class SmokeTest:
 
     def _handlers(self, http: httpx.Client) -> set[str]:
         answer = self._json(http, "GET", "/api/v1/handlers")
-        items = answer["items"] if isinstance(answer, dict) else answer
-        return {item["name"] for item in items}
+        try:
+            return {item["task"] for item in answer["items"]}
+        except (KeyError, TypeError) as exc:
+            raise self._failed("/api/v1/handlers", "not TaskFlow's answer") from exc
 
     def _task(self, http: httpx.Client) -> Check:
         task = self._json(

@@ -18,6 +18,7 @@ _ACTION_STYLES = {
     Action.ADD: "green",
 }
 _MOST_PROPERTIES = 6
+_MOST_ADDITIONS = 20  # more of them are one row per type: a new stack has 150
 
 
 def plan_table(changes: Sequence[Change], *, wide: bool) -> Table:
@@ -28,13 +29,30 @@ def plan_table(changes: Sequence[Change], *, wide: bool) -> Table:
     if wide:
         table.add_column("TYPE", overflow="fold", style="dim")
     table.add_column("WHAT", overflow="fold")
+    additions = [change for change in changes if change.action is Action.ADD]
+    are_many = len(additions) > _MOST_ADDITIONS
     for change in changes:
+        if are_many and change.action is Action.ADD:
+            continue
         row = [Text(change.action, style=_ACTION_STYLES[change.action]), Text(change.logical_id)]
         if wide:
             row.append(Text(change.resource_type.removeprefix("AWS::")))
         row.append(_what(change))
         table.add_row(*row)
+    if are_many:
+        for type_, names in _by_type(additions).items():
+            row = [Text(Action.ADD, style=_ACTION_STYLES[Action.ADD]), Text(", ".join(names))]
+            if wide:
+                row.append(Text(f"{type_.removeprefix('AWS::')} ×{len(names)}"))
+            table.add_row(*row, Text(""))
     return table
+
+
+def _by_type(changes: Sequence[Change]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        found.setdefault(change.resource_type, []).append(change.logical_id)
+    return found
 
 
 def queue_table(status: Status) -> Table:

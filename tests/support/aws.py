@@ -9,9 +9,10 @@ from tests.support import run
 
 REGION = "us-east-1"
 CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+ANYBODY = "tests"  # may do everything
 _SERVER = "tests.support.emulator_server"
 
-Emulator = Literal["moto", "ministack"]
+Emulator = Literal["moto", "ministack", "moto-cloudformation"]
 
 
 def endpoint(emulator: Emulator) -> str:
@@ -23,13 +24,22 @@ def endpoint(emulator: Emulator) -> str:
 def client(service: str, url: str) -> Any:
     """A plain boto3 client, to look at what TaskFlow did."""
     import boto3
+    from botocore.config import Config
 
-    return boto3.client(service, region_name=REGION, endpoint_url=url, **CREDENTIALS)
+    return boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=url,
+        config=Config(user_agent_appid=ANYBODY),
+        **CREDENTIALS,
+    )
 
 
-def environment(url: str) -> dict[str, str]:
-    """AWS's own variables for a process that is to use the emulator at ``url``."""
+def environment(url: str, identity: str = ANYBODY) -> dict[str, str]:
+    """AWS's own variables for a process that is to use the emulator at ``url``, in the role of ``identity``
+    (`tests.support.guard`)."""
     return {
+        "AWS_SDK_UA_APP_ID": identity,
         "AWS_ENDPOINT_URL": url,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,

@@ -1,4 +1,6 @@
-"""Runs one emulator of AWS for a test run: `-m tests.support.emulator_server moto|ministack OWNER_PID LOCK_FILE`.
+"""Runs one emulator of AWS for a test run: `-m tests.support.emulator_server KIND OWNER_PID LOCK_FILE`.
+
+Kinds: moto, ministack, and moto-cloudformation, which is moto as far as our templates need more of it.
 
 Prints one line of JSON, ``{"url": …}`` or ``{"error": …}``, once it answers or never will.
 """
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from tests.support.run import report, serving
 
+ROOT = Path(__file__).parents[2]
 ACCOUNT_ID = "123456789012"
 _START_LOOKS = 600  # of a twentieth of a second
 
@@ -45,13 +48,19 @@ def start(kind: str, home: Path) -> tuple[subprocess.Popen[bytes], str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    programs = Path(sys.executable).parent
-    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(home)}
-    if kind == "moto":
-        command = [str(programs / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "tests.support.guarded_emulator", kind, str(port)]
+    if kind == "moto-cloudformation":
+        program = [sys.executable, "-m", "tests.support.moto_cloudformation"]
+        command = [*program, "-H", "127.0.0.1", "-p", str(port)]
+    if kind.startswith("moto"):
         environment["MOTO_ACCOUNT_ID"] = ACCOUNT_ID
     else:
-        command = [str(programs / "ministack")]
         environment |= {
             "GATEWAY_PORT": str(port),
             "BIND_HOST": "127.0.0.1",

@@ -71,8 +71,11 @@ class LambdaFunction:
         directory: Path,
         *,
         timeout_seconds: float = 60.0,
+        root: Path = ROOT,
     ) -> None:
+        """``root``: where its code is; this repository, or an unpacked zip."""
         self.timeout_seconds = timeout_seconds
+        self._root = root
         self.log = directory / f"{handler}-{uuid.uuid4().hex[:6]}.log"
         self.starts = 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -130,14 +133,14 @@ class LambdaFunction:
         environment = {
             **os.environ,
             **self._environment,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self._root),
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}",
             "AWS_LAMBDA_FUNCTION_NAME": NAME,
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{NAME}",
             "AWS_LAMBDA_LOG_STREAM_NAME": "test",
-            "LAMBDA_TASK_ROOT": str(ROOT),
+            "LAMBDA_TASK_ROOT": str(self._root),
             "_HANDLER": self._handler,
         }
         self.starts += 1

@@ -1,0 +1,70 @@
+"""deploy.py as a process before emulators of AWS, with a program that serves behind the load balancer's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.infra.deploy.cloud import Functions
+from tests.infra.deploy.endpoint import LoadBalancer, load_balancer
+from tests.infra.deploy.program import ROOT, Program, program
+from tests.support import aws, packages, run
+from tests.support.aws_proxy import AwsProxy, aws_proxy
+from tests.support.server import ServerProcess, serving
+
+
+@pytest.fixture(scope="session")
+def moto_cloudformation_url() -> str:
+    """Endpoint of this run's moto whose CloudFormation knows all that our templates need."""
+    return aws.endpoint("moto-cloudformation")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """TaskFlow, for smoke tests."""
+    with serving(tmp_path_factory.mktemp("served")) as process:
+        yield process
+
+
+@dataclass
+class Cloud:
+    proxy: AwsProxy
+    balancer: LoadBalancer
+    functions: Functions
+    deploy: Program
+    packages: Path
+
+    def client(self, service: str):  # type: ignore[no-untyped-def]
+        return aws.client(service, self.proxy.url)
+
+
+@pytest.fixture
+def full(
+    moto_cloudformation_url: str,
+    served: ServerProcess,
+    postgres_database: str,
+    tmp_path: Path,
+) -> Iterator[Cloud]:
+    """The checked-in templates: moto behind a proxy that runs functions on a real database."""
+    for kind in ("worker", "api"):
+        packages.package(kind)
+    with ExitStack() as closing:
+        proxy = closing.enter_context(aws_proxy(moto_cloudformation_url))
+        balancer = closing.enter_context(load_balancer(served.port))
+        closing.enter_context(proxy.intercepting(balancer.watch))
+        functions = Functions(
+            proxy, tmp_path, postgres_database, lambda _: packages.unpacked("worker")
+        )
+        closing.callback(functions.close)
+        closing.enter_context(proxy.intercepting(functions))
+        environment = {**aws.environment(proxy.url), "HTTPS_PROXY": balancer.proxy_url}
+        user = tmp_path / "user"
+        user.mkdir()
+        (user / "shop").symlink_to(packages.PROJECT / "shop")
+        (user / "shop_rates.py").symlink_to(packages.PROJECT / "shop_rates.py")
+        deploy = closing.enter_context(program(ROOT, user, environment))
+        yield Cloud(proxy, balancer, functions, deploy, run.directory() / "packages")

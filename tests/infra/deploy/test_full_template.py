@@ -1,0 +1,141 @@
+"""The checked-in templates, complete, from nothing to a stack that serves and back, on moto."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+import sqlalchemy as sa
+from cryptography import x509
+
+from deployment import env_file
+from tests.infra.deploy.cloud import operation
+from tests.infra.deploy.conftest import Cloud
+from tests.support import aws
+
+TASKS = ("--tasks", "shop.tasks")
+
+
+def test_a_stage_from_nothing_to_its_end(full: Cloud, postgres_database: str) -> None:
+    deploy, stage = full.deploy, aws.unique("s")[:14].rstrip("-")
+    common = ("--stage", stage, "--build-directory", str(full.packages))
+    stack = f"taskflow-{stage}"
+
+    done = deploy.good("up", "--profile", "serverless", *common, *TASKS, "--yes")
+    assert "made a self-signed certificate and imported it into ACM" in done.output
+    assert "Create" not in done.output  # --yes: nobody is asked
+    assert_order(
+        full, "cloudformation:ExecuteChangeSet", "lambda:Invoke", "cloudformation:ExecuteChangeSet"
+    )
+    engine = sa.create_engine(postgres_database)
+    assert "tasks" in sa.inspect(engine).get_table_names()  # the function has really migrated it
+    engine.dispose()
+
+    # The smoke test: HTTPS, verified against the certificate that was made for the load balancer's name.
+    written = env_file.read(deploy.directory / ".env")
+    name = written["TASKFLOW_URL"].removeprefix("https://").lower()
+    assert set(full.balancer.asked) == {f"{name}:443"}
+    for found in ("health: HTTPS 200", "handlers: ", "task: echo "):
+        assert found in done.output
+    certificate = x509.load_pem_x509_certificate(full.balancer.certificates[-1])
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert name in names.get_values_for_type(x509.DNSName)
+    trusted = packages_pem(full, stack)
+    assert ssl.PEM_cert_to_DER_cert(trusted)
+
+    # .env: addresses, no secrets.
+    assert written["TASKFLOW_BACKEND"] == "aws"
+    assert written["TASKFLOW_QUEUE_PREFIX"] == stack
+    assert written["TASKFLOW_DATABASE_SECRET_ARN"].startswith("arn:aws:secretsmanager:")
+    assert written["AWS_REGION"] == aws.REGION
+    assert (deploy.directory / ".env").stat().st_mode & 0o777 == 0o600
+
+    # Again: nothing to do, and nothing done.
+    full.proxy.forget()
+    again = deploy.good("up", *common, "--json", "--yes").json
+    assert (again["changes"], again["migrated"], again["profile"]) == ([], None, "serverless")
+    done_calls = {operation(request) for request in full.proxy.requests}
+    assert not done_calls & {
+        "cloudformation:ExecuteChangeSet", "lambda:Invoke", "acm:ImportCertificate"
+    }  # fmt: skip
+
+    # A changed setting, planned first.
+    setting = ("--set", "WorkerMemory=2048")
+    planned = deploy.good("plan", *common, *setting, "--json").json
+    assert {change["logical_id"] for change in planned["changes"]} == {"WorkerFunction"}
+    assert planned["cost_per_month"]["0"] > 0
+    deploy.good("up", *common, *setting, "--yes")
+    with full.client("lambda") as functions:
+        worker = functions.get_function_configuration(
+            FunctionName=again["outputs"]["WorkerFunction"]
+        )
+    assert worker["MemorySize"] == 2048
+    assert deploy.good("plan", *common, "--json").json["changes"] == []  # it is kept
+
+    status = deploy.good("status", "--stage", stage, "--json").json
+    assert status["is_well"]
+    assert {queue["name"] for queue in status["queues"]} >= {
+        f"{stack}-critical",
+        f"{stack}-low-dead",
+    }
+    assert status["state"]["is_protected"]
+
+    refused = deploy.run("destroy", "--stage", stage, "--yes")
+    assert refused.code == 1
+    assert "--delete-database" in refused.errors
+    with full.client("s3") as s3:
+        s3.put_object(Bucket=written["TASKFLOW_S3_BUCKET"], Key="payload", Body=b"x")
+    refused = deploy.run("destroy", "--stage", stage, "--yes", "--delete-database", "--json")
+    assert refused.json["error"]["code"] == "holds_data"
+    assert "--delete-payloads" in refused.json["error"]["next_step"]
+    assert deploy.good("status", "--stage", stage, "--json").json["is_well"]
+
+    gone = deploy.good(
+        "destroy", "--stage", stage, "--yes", "--delete-database", "--delete-payloads"
+    )
+    assert f"deleted: stack {stack}" in gone.output
+    assert "TASKFLOW_URL" not in (deploy.directory / ".env").read_text()
+    assert deploy.run("status", "--stage", stage).code == 1
+    with full.client("acm") as acm:
+        there = acm.list_certificates(Includes={"keyTypes": ["EC_prime256v1"]})[
+            "CertificateSummaryList"
+        ]
+        assert f"{stack}.taskflow.internal" not in {one["DomainName"] for one in there}
+    with full.client("s3") as s3:
+        buckets = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+        assert written["TASKFLOW_S3_BUCKET"] not in buckets
+    assert "nothing is left" in deploy.good("destroy", "--stage", stage, "--yes").output
+
+
+@pytest.mark.parametrize("profile", ["standard", "dev"])
+def test_a_profile_with_containers(full: Cloud, profile: str) -> None:
+    stage = aws.unique("c")[:14].rstrip("-")
+    common = ("--stage", stage, "--build-directory", str(full.packages))
+    no_image = full.deploy.run(
+        "up", "--profile", profile, *common, *TASKS, "--yes", environment={"PATH": "/nowhere"}
+    )
+    assert no_image.code == 1
+    assert "--image URI" in no_image.errors
+    image = "public.ecr.aws/shop/taskflow:1"
+    result = full.deploy.good(
+        "up", "--profile", profile, *common, *TASKS, "--image", image, "--yes", "--json"
+    ).json
+    assert result["profile"] == profile
+    assert [check["name"] for check in result["checks"]] == ["health", "handlers", "task"]
+    state = full.deploy.good("status", "--stage", stage, "--json").json["state"]
+    assert state["is_protected"] is (profile == "standard")
+    assert state["parameters"]["Serving"] == "true"
+    assert state["parameters"]["ImageUri"] == image
+    other = full.deploy.run("up", "--profile", "serverless", *common, "--yes")
+    assert (other.code, f"has the profile {profile}" in other.errors) == (2, True)
+
+
+def assert_order(cloud: Cloud, *names: str) -> None:
+    """These operations happened in this order, and no others of the same names."""
+    asked = [operation(request) for request in cloud.proxy.requests]
+    assert [name for name in asked if name in names] == list(names)
+
+
+def packages_pem(cloud: Cloud, stack: str) -> str:
+    """What the user was told to trust."""
+    return (cloud.packages / f"{stack}.pem").read_text()
