@@ -1,6 +1,6 @@
 # TaskFlow from a fresh clone: `make run`, `make test`. Needs Python 3.11 or newer; everything else goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check format bench lock clean
+.PHONY: help run cluster test check templates format bench lock clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -25,7 +25,7 @@ install = $(BIN)/uv pip install -q --python $(BIN)/python $(2) $(1) 2>/dev/null 
 CHECKED := src $(wildcard examples benchmarks lambdas cdk deployment docs deploy.py)
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUN_STAMP) ## Run TaskFlow with the sample tasks on http://127.0.0.1:8000
 	@PYTHONPATH=. TASKFLOW_TASKS="$${TASKFLOW_TASKS-examples.sample_tasks}" exec $(BIN)/taskflow dev $(ARGS)
@@ -39,13 +39,17 @@ test: $(DEV_STAMP) ## Run every test in parallel (ARGS="-k name" for some)
 chaos: $(DEV_STAMP) ## Kill and cut off a cluster for 50 rounds, then look for what was lost (20 minutes)
 	@TASKFLOW_TEST_CHAOS_ROUNDS=$${TASKFLOW_TEST_CHAOS_ROUNDS-50} exec $(BIN)/python -m pytest -q -s tests/acceptance/distributed $(ARGS)
 
-check: $(DEV_STAMP) ## Format, lint, types, import layers, lock file
+check: $(DEV_STAMP) ## Format, lint, types, import layers, lock file, templates
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy $(CHECKED)
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m cdk.templates --check
 	@if grep -nE '://|^-|@ |(^|[ =])/' requirements.lock; then \
 		echo 'requirements.lock must name no host, path or option'; exit 1; fi
+
+templates: $(DEV_STAMP) ## Write cloudformation/ anew from cdk/
+	@$(BIN)/python -m cdk.templates
 
 format: $(DEV_STAMP) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix-only -q . && $(BIN)/ruff format .

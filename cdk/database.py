@@ -51,7 +51,7 @@ class Database(Construct):
             port=str(DATABASE_PORT),
             db_instance_class=reference(parameters.database_instance_class),
             allocated_storage=reference(parameters.database_storage),
-            max_allocated_storage=numbers.max_storage_gib,
+            max_allocated_storage=parameters.database_max_storage.value_as_number,
             storage_type="gp3",
             storage_encrypted=True,
             multi_az=chosen(parameters.has_standby, True, False),

@@ -70,6 +70,9 @@ class Parameters(Construct):
         self.database_storage = self._number(
             "DatabaseStorageGiB", database.storage_gib, "Grows by itself", 20, 65_536
         )
+        self.database_max_storage = self._number(
+            "DatabaseMaxStorageGiB", database.max_storage_gib, "How far it may grow", 22, 65_536
+        )
         self.database_multi_az = self._flag(
             "DatabaseMultiAz", database.multi_az, "A standby in another zone takes over"
         )

@@ -23,6 +23,9 @@ IMAGE_REPOSITORY = (
     '{"Fn::Join":["",[{"Ref":"ImageUri"},"/none"]]}]}]}]}]}]}]}*'
 )
 TASKS_OF_CLUSTER = "arn:<AWS::Partition>:ecs:<AWS::Region>:<AWS::AccountId>:task/<Cluster>/*"
+# Services that say in whose name they take on a role: nobody else can make them use ours.
+_SAYS_WHOSE = ("ecs-tasks.amazonaws.com", "scheduler.amazonaws.com", "vpc-flow-logs.amazonaws.com")
+_IN_THIS_ACCOUNT = {"StringEquals": {"aws:SourceAccount": aws.Aws.ACCOUNT_ID}}
 
 
 class Role(Construct):
@@ -33,7 +36,9 @@ class Role(Construct):
     ) -> None:
         super().__init__(scope, id_)
         trust = iam.PolicyStatement(
-            actions=["sts:AssumeRole"], principals=[iam.ServicePrincipal(service)]
+            actions=["sts:AssumeRole"],
+            principals=[iam.ServicePrincipal(service)],
+            conditions=_IN_THIS_ACCOUNT if service in _SAYS_WHOSE else None,
         )
         self.role = iam.CfnRole(
             self,

@@ -48,12 +48,12 @@ class Program:
     def function_environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         parameters = self.parameters
         tls = _tls(parameters.database_tls, parameters.verifies_database, FUNCTION_CA_FILE)
-        return self._environment() | tls | settings
+        return {**self._environment(), **tls, **settings}
 
     def container_environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         parameters = self.parameters
         tls = _tls(parameters.image_database_tls, parameters.image_verifies_database, IMAGE_CA_FILE)
-        return self._environment() | tls | settings
+        return {**self._environment(), **tls, **settings}
 
     def _environment(self) -> dict[str, str]:
         """Settings of any process. No secret: the database's login is read from Secrets Manager."""
