@@ -186,7 +186,9 @@ class AlarmNumbers:
     database_cpu_percent: int = 80
     database_connections_percent: int = 80
     database_free_storage_percent: int = 5  # RDS adds storage by itself at 10
-    database_transaction_ids: int = 1_000_000_000  # half way to the wraparound that stops PostgreSQL
+    database_transaction_ids: int = (
+        1_000_000_000  # half way to the wraparound that stops PostgreSQL
+    )
     server_errors_per_minute: int = 5
 
 
