@@ -220,6 +220,16 @@ class Settings(BaseSettings):
         ge=0,
         description="Most of them from one address that is no trusted proxy; 0: no limit",
     )
+    balancer_max_instance_connections: int = Field(
+        0,
+        ge=0,
+        description="Most connections to one instance; 0: no limit but the one on clients",
+    )
+    balancer_buffer_bytes: int = Field(
+        65_536,
+        ge=4_096,
+        description="What is read ahead for one connection, and kept of a request to send it again",
+    )
     balancer_trusted_proxies: Names = Field(
         (), description="Addresses and networks whose X-Forwarded-* is believed, comma-separated"
     )

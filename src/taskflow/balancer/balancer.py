@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+_BUSY_SECONDS = 1.0
+
 
 class Balancer:
     """Belongs to one event loop. Raises ConfigurationError."""
@@ -95,7 +97,14 @@ class Balancer:
             return None
         return self.strategy.pick(candidates, instances.weight if instances.any_slow else None)
 
-    def unavailable(self, *, timed_out: bool, were_tried: bool) -> RefusedError:
+    def unavailable(self, *, found_busy: bool, timed_out: bool, were_tried: bool) -> RefusedError:
+        if found_busy:
+            most = self.limits.max_instance_connections
+            return RefusedError(
+                "instances_busy",
+                f"every instance has {most} connections in use (TASKFLOW_BALANCER_MAX_INSTANCE_CONNECTIONS)",
+                retry_after_seconds=_BUSY_SECONDS,
+            )
         if timed_out:
             return RefusedError(
                 "instance_timeout",

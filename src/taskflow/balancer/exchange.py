@@ -33,6 +33,7 @@ class Exchange:
         "_client",
         "_connecting",
         "_encodes",
+        "_found_busy",
         "_head",
         "_kept",
         "_kept_bytes",
@@ -82,6 +83,7 @@ class Exchange:
         self._connecting: asyncio.Task[None] | None = None
         self._tried: set[Instance] | None = None
         self._timed_out = False  # while connecting
+        self._found_busy = False  # an instance with as many connections as it may have
         self._kept: list[bytes] | None = []  # body: what was not sent, or may have to be sent again
         self._kept_bytes = 0
         self._encodes = False  # an answer that ends with its connection is packed into chunks
@@ -121,8 +123,16 @@ class Exchange:
             instance = shared.choose(self._tried)
         if instance is None or (self.attempts > 2 and self.attempts > len(shared.instances) + 2):
             self._refuse(
-                shared.unavailable(timed_out=self._timed_out, were_tried=bool(self._tried))
+                shared.unavailable(
+                    timed_out=self._timed_out,
+                    found_busy=self._found_busy,
+                    were_tried=bool(self._tried),
+                )
             )
+            return
+        most = shared.limits.max_instance_connections
+        if most and instance.connections >= most and not instance.idle:
+            self._pass_over(instance)
             return
         self.instance = instance
         instance.active += 1
@@ -133,7 +143,16 @@ class Exchange:
                 self._use(connection)
                 return
             connection.close()
-        self._connecting = asyncio.get_running_loop().create_task(self._connect(instance))
+        connection = InstanceConnection(instance)
+        self._connecting = asyncio.get_running_loop().create_task(self._connect(connection))
+        self._connecting.add_done_callback(connection.connecting_ended)
+
+    def _pass_over(self, instance: Instance) -> None:
+        """It has as many connections as it may have, all in use."""
+        self._found_busy = True
+        self.attempts -= 1
+        self._exclude(instance)
+        self.send()
 
     def _use(self, connection: InstanceConnection) -> None:
         self.connection = connection
@@ -145,15 +164,13 @@ class Exchange:
             if self._kept_bytes > self._client.shared.buffer_bytes:
                 self._kept = None
 
-    async def _connect(self, instance: Instance) -> None:
-        shared = self._client.shared
+    async def _connect(self, connection: InstanceConnection) -> None:
+        shared, instance = self._client.shared, connection.instance
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(shared.timeouts.connect):
-                _, connection = await loop.create_connection(
-                    lambda: InstanceConnection(instance),
-                    instance.address.host,
-                    instance.address.port,
+                await loop.create_connection(
+                    lambda: connection, instance.address.host, instance.address.port
                 )
         except (OSError, TimeoutError) as exc:
             self._connecting = None
@@ -299,7 +316,7 @@ class Exchange:
 
     def renew(self) -> bool:
         """Whether nothing but what `start` and an answer say is different from a new one."""
-        if self.attempts > 1 or self._kept or self._kept is None:
+        if self._tried is not None or self._kept or self._kept is None:
             return False
         self.attempts = self.status = self.response_bytes = 0
         self.instance = None

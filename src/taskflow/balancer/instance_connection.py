@@ -35,6 +35,7 @@ class InstanceConnection(asyncio.Protocol):
         "_head",
         "_in_head",
         "_is_closed",
+        "_is_made",
         "_is_paused",
         "_is_tunnel",
         "_left",
@@ -48,7 +49,9 @@ class InstanceConnection(asyncio.Protocol):
     )  # fmt: skip
 
     def __init__(self, instance: Instance) -> None:
+        """It counts among the instance's from now on, until it is lost or `connecting_ended` without it."""
         self.instance = instance
+        instance.connections += 1
         self.idle_since = 0.0
         self.has_received = False  # a byte of the present exchange's answer
         self._transport: asyncio.Transport
@@ -61,6 +64,7 @@ class InstanceConnection(asyncio.Protocol):
         self._reusable = False
         self._poll: select.poll | None = None
         self._spare: socket.socket | None = None  # another handle of the same socket
+        self._is_made = False
         self._is_closed = False
         self._is_paused = False
 
@@ -161,7 +165,11 @@ class InstanceConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
         self._transport = transport
-        self.instance.connections += 1
+        self._is_made = True
+
+    def connecting_ended(self, _: object) -> None:
+        if not self._is_made:
+            self.instance.connections -= 1
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange

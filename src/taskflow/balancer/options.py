@@ -1,4 +1,4 @@
-"""What the balancer is told: plain values, from settings at the edge."""
+"""What the balancer is told: plain values, from settings at the edge (`cli.balancer_settings`)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Limits:
     max_body_bytes: int = 0  # 0: any
     max_connections: int = 10_000
     max_client_connections: int = 1_024  # from one address; 0: any number
+    max_instance_connections: int = 0  # to one instance; 0: any number
     buffer_bytes: int = 65_536  # read ahead for one connection, kept for a retry
 
 
@@ -66,3 +67,15 @@ class BalancerOptions:
     hsts_seconds: int = 0
     admin_token: str = ""
     access_log: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """All that the balancer's process has to know."""
+
+    options: BalancerOptions
+    host: str
+    port: int
+    redirect_port: int  # 0: none
+    log_level: str
+    log_format: Literal["auto", "json", "console"]

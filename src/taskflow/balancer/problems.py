@@ -25,6 +25,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "instance_answer_invalid": (502, "The instance's answer is not valid HTTP"),
     "instance_lost": (502, "The instance went away"),
     "no_instance": (503, "No instance is available"),
+    "instances_busy": (503, "All instances are busy"),
     "too_many_connections": (503, "Too many connections"),
     "draining": (503, "The balancer is about to stop"),
     "instance_timeout": (504, "The instance did not answer in time"),

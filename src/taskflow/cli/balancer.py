@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -37,7 +37,7 @@ def balancer(
     Sick instances are taken out and brought back. SIGHUP reads the configuration file and the certificate again;
     SIGTERM and Ctrl-C stop in good order, a second one at once. Everything else is a setting: TASKFLOW_BALANCER_….
     """
-    code = _run(
+    _become(
         given(
             balancer_instances=instances,
             balancer_host=host,
@@ -46,41 +46,22 @@ def balancer(
             balancer_config_file=str(config) if config is not None else None,
         )
     )
-    raise typer.Exit(code)
 
 
-def _run(options_given: dict[str, Any]) -> int:
-    from taskflow import logs
-    from taskflow.balancer.clock import MachineClock
-    from taskflow.balancer.server import Listeners, serve
-    from taskflow.cli import balancer_settings
-    from taskflow.listening import address_of, listen
+def _become(options_given: dict[str, Any]) -> NoReturn:
+    """This process goes on as the balancer, and forgets what reading command line and settings took: 20 MiB."""
+    import pickle
+    import tempfile
 
-    settings = balancer_settings.read(options_given)
-    options = settings.options
-    logs.configure(settings.log_level, settings.log_format, service="balancer")
-    scheme = "https" if options.tls is not None else "http"
-    with ExitStack() as closing:
-        main = closing.enter_context(
-            listen(
-                settings.host,
-                settings.port,
-                option="--port, TASKFLOW_BALANCER_PORT",
-            )
-        )
-        redirect = None
-        if settings.redirect_port:
-            redirect = closing.enter_context(
-                listen(
-                    settings.host,
-                    settings.redirect_port,
-                    option="TASKFLOW_BALANCER_REDIRECT_PORT",
-                )
-            )
+    from taskflow.cli.balancer_settings import process_of
+    from taskflow.cli.connection import settings_here
 
-        def greet() -> None:
-            if sys.stdout.isatty():
-                address = address_of(main).replace("http", scheme, 1)
-                print(f"TaskFlow's balancer listens on {address}. Ctrl-C stops.", flush=True)
-
-        return serve(options, MachineClock(), Listeners(main, redirect), on_started=greet)
+    process = process_of(settings_here(**options_given))
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - it stays open for whom this process becomes
+    pickle.dump(process, file)
+    file.seek(0)
+    os.set_inheritable(file.fileno(), True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [sys.executable, "-P", "-m", "taskflow.cli.balancer_process", str(file.fileno())]
+    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter with our own code

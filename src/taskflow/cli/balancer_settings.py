@@ -1,156 +1,90 @@
-"""The balancer's settings, read by a process of its own: what reads settings takes 13 MiB, and the balancer runs on.
-
-`python -m taskflow.cli.balancer_settings` reads options of the command line as JSON, and writes what comes of them
-and of the environment, or what is wrong.
-"""
+"""From settings to what the balancer is told."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskflow.balancer.options import BalancerOptions, HealthCheck, Limits, Timeouts, Tls
+from taskflow.balancer.options import BalancerOptions, HealthCheck, Limits, Process, Timeouts, Tls
 from taskflow.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from taskflow.settings import Settings
 
-
-@dataclass(frozen=True, slots=True)
-class BalancerSettings:
-    options: BalancerOptions
-    host: str
-    port: int
-    redirect_port: int
-    log_level: str
-    log_format: Literal["auto", "json", "console"]
-
-
-def read(given: Mapping[str, Any]) -> BalancerSettings:
-    """``given`` wins over the environment. Raises ConfigurationError."""
-    done = subprocess.run(  # noqa: S603 - our own interpreter with our own code
-        [sys.executable, "-m", __name__],
-        input=json.dumps(given),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise ConfigurationError(f"the settings could not be read (exit code {done.returncode})")
-    found: dict[str, Any] = json.loads(done.stdout)
-    if "error" in found:
-        raise ConfigurationError(found["error"])
-    return _from_json(found)
+_Group = TypeVar("_Group", Limits, Timeouts, HealthCheck)
+# Where the setting is not called as the option is.
+_TIMEOUTS = {
+    "connect": "connect_timeout_seconds",
+    "head": "head_timeout_seconds",
+    "first_byte": "first_byte_timeout_seconds",
+    "idle": "idle_timeout_seconds",
+    "request": "request_timeout_seconds",
+    "keep_alive": "keep_alive_seconds",
+    "instance_keep_alive": "instance_keep_alive_seconds",
+    "tunnel": "tunnel_timeout_seconds",
+    "drain": "drain_seconds",
+}
+_HEALTH = {
+    "path": "health_path",
+    "interval": "health_interval_seconds",
+    "timeout": "health_timeout_seconds",
+    "slow_start": "slow_start_seconds",
+}
 
 
-def _main() -> None:
-    from taskflow.cli.connection import settings_here
-
-    try:
-        answer = _to_json(settings_here(**json.load(sys.stdin)))
-    except ConfigurationError as exc:
-        answer = {"error": exc.detail}
-    json.dump(answer, sys.stdout, default=str)  # str: paths
-
-
-def _to_json(settings: Settings) -> dict[str, Any]:
-    return {
-        "options": asdict(options_of(settings)),
-        "host": settings.balancer_host,
-        "port": settings.balancer_port,
-        "redirect_port": settings.balancer_redirect_port,
-        "log_level": settings.log_level,
-        "log_format": settings.log_format,
-    }
-
-
-def _from_json(found: dict[str, Any]) -> BalancerSettings:
-    options = found.pop("options")
-    file, tls = options["config_file"], options["tls"]
-    return BalancerSettings(
-        options=BalancerOptions(
-            **{
-                **options,
-                "instances": tuple(options["instances"]),
-                "trusted_proxies": tuple(options["trusted_proxies"]),
-                "config_file": Path(file) if file is not None else None,
-                "limits": Limits(**options["limits"]),
-                "timeouts": Timeouts(**options["timeouts"]),
-                "health": HealthCheck(**options["health"]),
-                "tls": (
-                    Tls(Path(tls["certificate"]), Path(tls["key"]), tls["minimum"])
-                    if tls is not None
-                    else None
-                ),
-            }
-        ),
-        **found,
-    )
-
-
-def options_of(settings: Settings) -> BalancerOptions:
+def process_of(settings: Settings) -> Process:
     """Raises ConfigurationError for settings that do not fit together."""
+    return Process(
+        options=_options(settings),
+        host=settings.balancer_host,
+        port=settings.balancer_port,
+        redirect_port=settings.balancer_redirect_port,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
+
+
+def _options(settings: Settings) -> BalancerOptions:
     if not settings.balancer_instances and not settings.balancer_config_file:
         raise ConfigurationError(
             "no instances: name them as arguments, in TASKFLOW_BALANCER_INSTANCES or in a file (--config)"
-        )
-    certificate, key = settings.balancer_tls_certificate, settings.balancer_tls_key
-    if bool(certificate) != bool(key):
-        raise ConfigurationError(
-            "TASKFLOW_BALANCER_TLS_CERTIFICATE and TASKFLOW_BALANCER_TLS_KEY belong together"
-        )
-    if not certificate and (settings.balancer_redirect_port or settings.balancer_hsts_seconds):
-        raise ConfigurationError(
-            "TASKFLOW_BALANCER_REDIRECT_PORT and TASKFLOW_BALANCER_HSTS_SECONDS need a certificate"
         )
     return BalancerOptions(
         instances=settings.balancer_instances,
         config_file=Path(settings.balancer_config_file) if settings.balancer_config_file else None,
         strategy=settings.balancer_strategy,
-        limits=Limits(
-            max_head_bytes=settings.balancer_max_head_bytes,
-            max_headers=settings.balancer_max_headers,
-            max_target_bytes=settings.balancer_max_target_bytes,
-            max_body_bytes=settings.balancer_max_body_bytes,
-            max_connections=settings.balancer_max_connections,
-            max_client_connections=settings.balancer_max_client_connections,
-        ),
-        timeouts=Timeouts(
-            connect=settings.balancer_connect_timeout_seconds,
-            head=settings.balancer_head_timeout_seconds,
-            first_byte=settings.balancer_first_byte_timeout_seconds,
-            idle=settings.balancer_idle_timeout_seconds,
-            request=settings.balancer_request_timeout_seconds,
-            keep_alive=settings.balancer_keep_alive_seconds,
-            instance_keep_alive=settings.balancer_instance_keep_alive_seconds,
-            tunnel=settings.balancer_tunnel_timeout_seconds,
-            drain=settings.balancer_drain_seconds,
-        ),
-        health=HealthCheck(
-            path=settings.balancer_health_path,
-            interval=settings.balancer_health_interval_seconds,
-            timeout=settings.balancer_health_timeout_seconds,
-            rise=settings.balancer_rise,
-            fall=settings.balancer_fall,
-            max_failures=settings.balancer_max_failures,
-            slow_start=settings.balancer_slow_start_seconds,
-        ),
+        limits=_group(Limits, settings, {}),
+        timeouts=_group(Timeouts, settings, _TIMEOUTS),
+        health=_group(HealthCheck, settings, _HEALTH),
         trusted_proxies=settings.balancer_trusted_proxies,
-        tls=(
-            Tls(Path(certificate), Path(key), settings.balancer_tls_minimum)
-            if certificate
-            else None
-        ),
+        tls=_tls(settings),
         hsts_seconds=settings.balancer_hsts_seconds,
         admin_token=settings.balancer_admin_token,
         access_log=settings.balancer_access_log,
     )
 
 
-if __name__ == "__main__":
-    _main()
+def _group(kind: type[_Group], settings: Settings, names: Mapping[str, str]) -> _Group:
+    """Each field from the setting of its name."""
+    values: dict[str, Any] = {
+        field.name: getattr(settings, f"balancer_{names.get(field.name, field.name)}")
+        for field in fields(kind)
+    }
+    return kind(**values)
+
+
+def _tls(settings: Settings) -> Tls | None:
+    certificate, key = settings.balancer_tls_certificate, settings.balancer_tls_key
+    if bool(certificate) != bool(key):
+        raise ConfigurationError(
+            "TASKFLOW_BALANCER_TLS_CERTIFICATE and TASKFLOW_BALANCER_TLS_KEY belong together"
+        )
+    if certificate:
+        return Tls(Path(certificate), Path(key), settings.balancer_tls_minimum)
+    if settings.balancer_redirect_port or settings.balancer_hsts_seconds:
+        raise ConfigurationError(
+            "TASKFLOW_BALANCER_REDIRECT_PORT and TASKFLOW_BALANCER_HSTS_SECONDS need a certificate"
+        )
+    return None

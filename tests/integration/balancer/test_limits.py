@@ -54,6 +54,28 @@ def test_connections_in_all_and_from_one_address_are_limited(
             assert code_of(refused) == "too_many_connections"
 
 
+def test_connections_to_an_instance_are_limited(
+    directory: Path, instance: Instance, other_instance: Instance
+) -> None:
+    urls = [instance.url, other_instance.url]
+    hold = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"
+    with balancing(directory, urls, max_instance_connections=1) as balancer, ExitStack() as stack:
+        waiting = [stack.enter_context(connection(balancer.port)) for _ in urls]
+        for raw, one in zip(waiting, (instance, other_instance), strict=True):
+            raw.sendall(hold)
+            assert one.arrived.wait(10)
+        over = httpx.get(f"{balancer.url}/port")
+        assert (over.status_code, over.json()["code"]) == (503, "instances_busy")
+        assert over.headers["Retry-After"] == "1"
+        assert "TASKFLOW_BALANCER_MAX_INSTANCE_CONNECTIONS" in over.json()["detail"]
+        other_instance.released.set()
+        assert waiting[1].recv(65_536).startswith(b"HTTP/1.1 200 ")
+        ports = {httpx.get(f"{balancer.url}/port").text for _ in range(4)}
+        assert ports == {str(other_instance.port)}  # the busy one is passed over
+        instance.released.set()
+        assert waiting[0].recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_trusted_proxy_may_have_more_connections(directory: Path, instance: Instance) -> None:
     settings = {"max_client_connections": 1, "trusted_proxies": "127.0.0.0/8"}
     with balancing(directory, [instance.url], **settings) as balancer, ExitStack() as stack:
