@@ -1,7 +1,7 @@
 """Writes the parts of the documentation that the code already says: `.venv/bin/python -m docs.generate`.
 
 `.env.example` and docs/configuration.md come from the settings, the diagram in docs/state-machine.md from the table of
-transitions, docs/cli.md from the commands, docs/architecture.md from the templates.
+transitions, docs/cli.md from the commands, docs/architecture.md from the templates, costs from the prices.
 tests/acceptance/docs/test_generated.py fails when one of them is not what this would write.
 """
 
@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 from typer.main import get_command
 
 from cdk.profiles import PROFILES
+from deployment.cli.money import alarms_of
+from deployment.costs import RATES, assumptions, estimate
+from docs import watching
 from docs.architecture import picture
 from taskflow.cli.program import program
 from taskflow.core.task import FINAL, TRANSITIONS, TaskStatus
@@ -121,6 +124,26 @@ def architecture() -> str:
     return text
 
 
+def costs() -> str:
+    """Dollars a month of each profile, by load."""
+    names = [f"{rate:,.0f}/s" if rate else "idle" for rate in RATES]
+    lines = [f"| | {' | '.join(names)} |", "|---" + "|---:" * len(names) + "|"]
+    for profile in PROFILES.values():
+        alarms = alarms_of(profile)
+        months = [estimate(profile, tasks_per_second=rate, alarms=alarms) for rate in RATES]
+        lines.append(f"| `{profile.name}` | {' | '.join(f'{m.dollars:,.0f}' for m in months)} |")
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in assumptions())])
+
+
+def observability() -> str:
+    """The page with queries, metrics and alarms."""
+    page = ROOT / "docs" / "observability.md"
+    template = ROOT / "cloudformation" / PROFILES["standard"].template
+    text = with_part(page.read_text(), "queries", watching.queries())
+    text = with_part(text, "metrics", watching.metrics())
+    return with_part(text, "alarms", watching.alarms(template))
+
+
 def commands() -> str:
     """Every command with its arguments and options."""
     lines: list[str] = []
@@ -163,10 +186,13 @@ def documents() -> dict[Path, str]:
     states = ROOT / "docs" / "state-machine.md"
     reference = ROOT / "docs" / "configuration.md"
     commands_page = ROOT / "docs" / "cli.md"
+    deployment_page = ROOT / "docs" / "deploy.md"
     drawn = with_part(states.read_text(), "diagram", state_diagram())
     return {
         ROOT / ".env.example": env_example(),
         ROOT / "docs" / "architecture.md": architecture(),
+        ROOT / "docs" / "observability.md": observability(),
+        deployment_page: with_part(deployment_page.read_text(), "costs", costs()),
         states: with_part(drawn, "transitions", transition_table()),
         commands_page: with_part(commands_page.read_text(), "commands", commands()),
         reference: with_part(reference.read_text(), "settings", configuration()),

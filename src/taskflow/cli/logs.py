@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def logs(
     query: Annotated[
-        str | None, typer.Argument(metavar="[QUERY]", help="Its name; none: list them.")
+        str | None,
+        typer.Argument(
+            metavar="[QUERY]", help="Its name, or a part of it that no other has; none: list them."
+        ),
     ] = None,
     since: Annotated[
         Any,
@@ -107,15 +110,18 @@ def _ask(
 
 
 def _query(name: str) -> Query:
+    """By name, or a part of it that no other has: `story`, `errors`."""
     from taskflow.core.arguments import did_you_mean
     from taskflow.core.errors import InvalidRequestError
     from taskflow.observability.queries import QUERIES
 
-    found = QUERIES.get(name)
-    if found is None:
-        hint = did_you_mean(name, list(QUERIES)) or f": {', '.join(QUERIES)}"
-        raise InvalidRequestError(f"there is no query {name!r}{hint}")
-    return found
+    if (found := QUERIES.get(name)) is not None:
+        return found
+    meant = [query for query in QUERIES.values() if name in query.name] if name else []
+    if len(meant) == 1:
+        return meant[0]
+    hint = did_you_mean(name, list(QUERIES)) or f": {', '.join(QUERIES)}"
+    raise InvalidRequestError(f"there is no query {name!r}{hint}")
 
 
 def _list(json: bool) -> None:

@@ -54,7 +54,10 @@ RETRIES: Mapping[str, Metric] = {
         (ErrorClass.TRANSIENT, "the error may pass"),
         (ErrorClass.RATE_LIMITED, "the other side asked for patience"),
         (ErrorClass.TIMED_OUT, "the attempt ran out of time"),
-        (ErrorClass.CRASHED, "its worker died"),
+        (
+            ErrorClass.CRASHED,
+            "the queue gave up its message; tasks of dead workers are `Recovered`",
+        ),
     )
 }
 LEASES_LOST = Metric(

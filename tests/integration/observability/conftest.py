@@ -87,6 +87,11 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
         ids["broken again"] = submit(server.url, "broken", code=8)
         for name, task_id in ids.items():
             assert ended(server.url, task_id) == ("failed" if "broken" in name else "completed")
+        ids["patient"] = submit(server.url, "patient")
+        task_url = f"{server.url}/api/v1/tasks/{ids['patient']}"
+        wait_for(lambda: httpx.get(task_url).json()["status"] == "running", "it runs")
+        assert httpx.post(f"{task_url}/cancel").status_code == 200
+        assert ended(server.url, ids["patient"]) == "cancelled"
         assert httpx.get(f"{server.url}/api/v1/tasks/{UNKNOWN}").status_code == 404
         ids["hold"] = submit(server.url, "hold", marker=str(marker))
         wait_for(marker.exists, "the task that is to be interrupted runs")

@@ -34,6 +34,13 @@ def flaky(ctx: TaskContext) -> str:
 
 
 @task
+def patient(ctx: TaskContext) -> None:
+    """Until it is cancelled."""
+    while not ctx.cancelled:
+        threading.Event().wait(0.01)
+
+
+@task
 def hold(marker: str) -> None:
     """Tells that it runs, and never ends; only the first time."""
     path = Path(marker)

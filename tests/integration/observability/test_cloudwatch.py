@@ -17,6 +17,7 @@ from botocore.stub import ANY, Stubber
 from typer.testing import CliRunner, Result
 
 from taskflow.aws import session
+from taskflow.cli.logs import _query as named
 from taskflow.cli.program import program
 from taskflow.core.errors import ConfigurationError, TaskFlowError
 from taskflow.observability.cloudwatch import CloudWatchLogs, LogsUnavailableError
@@ -100,7 +101,8 @@ def test_a_stack_that_is_not_there(moto_url: str) -> None:
 
 def test_bad_input_is_one_sentence() -> None:
     for arguments, said in {
-        ("slowest",): "did you mean 'slowest-tasks'?",
+        ("slow-task",): "did you mean 'slowest-tasks'?",
+        ("by",): "errors-by-task, slowest-tasks",
         ("task-story",): "--task ID",
         ("dead-letters", "--task", "x"): "ids are lower-case UUIDs",
         ("dead-letters", "--tenant", '"'): "no tenant can be called",
@@ -109,6 +111,13 @@ def test_bad_input_is_one_sentence() -> None:
         assert (result.exit_code, result.stdout) == (2, "")
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [("errors", "errors-by-task"), ("wait", "queue-wait-by-priority")]
+)
+def test_a_part_of_a_name_is_enough_when_it_is_the_only_one(part: str, name: str) -> None:
+    assert named(part) is QUERIES[name]
 
 
 def test_without_a_query_they_are_listed() -> None:

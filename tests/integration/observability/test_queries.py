@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from taskflow.observability.insights import parse
@@ -51,12 +54,13 @@ def test_errors_by_task(logged: Logged) -> None:
         ("flaky", "Retry"): ("transient", 1),
         ("hold", "WorkerCrashedError"): ("crashed", 1),
         ("echo", "WorkerCrashedError"): ("crashed", 1),
+        ("patient", "AttemptCancelledError"): ("cancelled", 1),
     }
 
 
 def test_slowest_tasks(logged: Logged) -> None:
-    rows = logged.ask("slowest-tasks", "--limit", "3")
-    assert len(rows) == 3
+    rows = [row for row in logged.ask("slowest-tasks") if row["task"] != "patient"]
+    assert len(logged.ask("slowest-tasks", "--limit", "3")) == 3
     durations = [row["duration_ms"] for row in rows]
     assert durations == sorted(durations, reverse=True)
     assert (rows[0]["task"], rows[0]["task_id"]) == ("slow", logged.ids["slow"])
@@ -100,15 +104,16 @@ def test_queue_wait_by_priority(logged: Logged) -> None:
     rows = {row["priority"]: row for row in logged.ask("queue-wait-by-priority")}
     assert set(rows) == {"normal", "low"}
     assert rows["low"]["attempts"] == 1
-    # quick, two that are broken, three attempts of flaky, the second of hold, the echo that nobody could deliver
-    assert rows["normal"]["attempts"] == 8
+    # quick, two that are broken, three attempts of flaky, the second of hold, the echo that nobody could deliver,
+    # and one that was cancelled
+    assert rows["normal"]["attempts"] == 9
     for row in rows.values():
         assert 0 <= row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] <= row["max_ms"]
 
 
 def test_api_latency_by_route(logged: Logged) -> None:
     rows = {(row["method"], row["route"]): row for row in logged.ask("api-latency-by-route")}
-    assert rows["POST", "/api/v1/tasks"]["requests"] == 6
+    assert rows["POST", "/api/v1/tasks"]["requests"] == 7
     assert rows["POST", "/api/v1/tasks"]["highest_status"] == 202
     assert rows["GET", "/api/v1/tasks/{task_id}"]["highest_status"] == 404
     assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows.values())
@@ -133,7 +138,7 @@ def test_the_cost_of_a_tenant(logged: Logged) -> None:
     assert (by_task["broken"]["attempts"], by_task["broken"]["tasks"]) == (2, 2)
     assert by_task["slow"]["seconds"] >= 0.05
     requests = {row["route"]: row["requests"] for row in rows if "route" in row}
-    assert requests["/api/v1/tasks"] == 6
+    assert requests["/api/v1/tasks"] == 7
     assert logged.ask("tenant-cost", "--tenant", "stranger") == []
 
 
@@ -144,3 +149,18 @@ def test_a_query_may_be_about_one_task_only(logged: Logged) -> None:
 
 def test_what_is_older_than_asked_is_left_out(logged: Logged) -> None:
     assert logged.ask("dead-letters", "--since", "0s") == []
+
+
+def test_the_page_lists_the_lines_and_fields_that_are_written(logged: Logged) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "observability.md").read_text()
+    table = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| (.+) \|$", page, re.MULTILINE)
+    assert len(table) >= 7
+    everywhere = {"ts", "level", "event", "logger", "service", "version"}
+    first: set[str] = set()
+    for event, said in table:
+        listed = set(re.findall(r"`(\w+)`", said)) | (first if "the same" in said else set())
+        first = first or listed
+        lines = logged.of(event)
+        assert lines, event
+        written = {name for line in lines for name in line} - everywhere
+        assert written - {"worker_id"} == listed, event
