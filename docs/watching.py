@@ -29,7 +29,7 @@ def queries() -> str:
             "",
             f"{query.title}.",
             "",
-            "```",
+            "```text",
             query.saved_text,
             "```",
         ]
