@@ -380,7 +380,9 @@ class Settings(BaseSettings):
         60.0, ge=1, description="How often; a Lambda function writes at the end of each invocation"
     )
     metrics_emf_tasks: int = Field(
-        20, ge=0, description="Most tasks with metrics of their own, each costs; the others share one: other"
+        20,
+        ge=0,
+        description="Most tasks with metrics of their own, each costs; the others share one: other",
     )
 
     @field_validator(

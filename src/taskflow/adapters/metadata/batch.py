@@ -7,6 +7,7 @@ stays small: ``[["default", "0199…", 7], …]``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,7 +24,9 @@ NUMBER: Type = sa.Double()
 ID: Type = Id
 
 
-_FEW = 8  # rows; beyond it the hand-overs of the GIL, one a row, cost more than the JSON
+_FEW = (
+    32  # rows; binding the values of more would hold the GIL for longer than reading JSON is worth
+)
 
 
 def batch_table(
@@ -66,27 +69,70 @@ def batch_text(rows: Sequence[Sequence[Any]]) -> str:
     return orjson.dumps(rows, default=tuple).decode()
 
 
-def insert_from(database: Database, table: sa.Table, columns: Mapping[str, Type]) -> PreparedInsert:
-    """``INSERT INTO table (columns) SELECT … FROM batch``, for `insert`."""
-    batch = batch_table(database, columns)
-    many = table.insert().from_select(list(columns), sa.select(batch))
+def insert_from(
+    database: Database,
+    table: sa.Table,
+    columns: Mapping[str, Type],
+    *,
+    key: int = 0,
+    add: bool = False,
+) -> PreparedInsert:
+    """``INSERT INTO table (columns) SELECT … FROM batch``, for `insert`. With ``key`` an upsert: where the first
+    ``key`` columns are known, the others are replaced, or with ``add`` added to."""
+    names = list(columns)
+    batch = sa.select(batch_table(database, columns))
+    many = database.insert(table)
+    if key:
+        # SQLite's grammar needs a WHERE between SELECT and ON CONFLICT.
+        many = many.from_select(names, batch.where(sa.true())).on_conflict_do_update(
+            index_elements=names[:key],
+            set_={
+                name: (table.c[name] + many.excluded[name]) if add else many.excluded[name]
+                for name in names[key:]
+            },
+        )
+    else:
+        many = many.from_select(names, batch)
     few = None
     if database.is_sqlite:
-        marks = ", ".join("?" * len(columns))
-        few = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - names of our own schema
+        few = _Values(
+            f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ",  # noqa: S608 - names of our own schema
+            f"({', '.join('?' * len(names))})",
+            "",
+        )
+        if key:
+            changes = (
+                f"{name} = {table.name}.{name} + excluded.{name}"
+                if add
+                else f"{name} = excluded.{name}"
+                for name in names[key:]
+            )
+            after = f" ON CONFLICT ({', '.join(names[:key])}) DO UPDATE SET {', '.join(changes)}"
+            few = few._replace(after=after)
     return PreparedInsert(database.prepare(many), few)
 
 
+class _Values(NamedTuple):
+    """The parts of an INSERT of any number of rows."""
+
+    before: str
+    row: str
+    after: str
+
+
 class PreparedInsert(NamedTuple):
-    """``few`` takes plain rows: for a handful of them reading the batch's JSON would cost more than the rows do."""
+    """``few`` is for a handful of rows, in one execution too: reading the batch's JSON would cost more than they do."""
 
     many: Prepared
-    few: str | None
+    few: _Values | None
 
 
 def insert(tx: Transaction, statement: PreparedInsert, rows: Sequence[Sequence[Any]]) -> None:
     """Rows in the order of the statement's columns."""
     if statement.few is not None and len(rows) <= _FEW:
-        tx.run_each(statement.few, rows)
+        before, row, after = statement.few
+        tx.run_text(
+            f"{before}{', '.join([row] * len(rows))}{after}", list(chain.from_iterable(rows))
+        )
     else:
         tx.run(statement.many, batch=batch_text(rows))

@@ -78,6 +78,10 @@ class Dependents:
             )
             .join(t, sa.and_(t.c.tenant_id == d.c.tenant_id, t.c.id == d.c.task_id))
         )
+        if (
+            not database.is_sqlite
+        ):  # in one order, so that two that end parents do not wait for each other
+            children = children.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
         self._children = database.prepare_rows(children)
         p = schema.tasks.alias("parent")
         those = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
@@ -114,24 +118,6 @@ class Dependents:
             .values(waits_for=t.c.waits_for + count.c.by)
             .where(t.c.tenant_id == count.c.tenant_id, t.c.id == count.c.task_id)
         )
-        keys = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
-        self._lock = None
-        if not database.is_sqlite:
-            self._lock = database.prepare(
-                sa.select(t.c.id)
-                .where(
-                    sa.tuple_(t.c.tenant_id, t.c.id).in_(
-                        sa.select(d.c.tenant_id, d.c.task_id).join(
-                            keys,
-                            sa.and_(
-                                d.c.tenant_id == keys.c.tenant_id, d.c.depends_on == keys.c.task_id
-                            ),
-                        )
-                    )
-                )
-                .order_by(t.c.tenant_id, t.c.id)
-                .with_for_update()
-            )
 
     def after(
         self, tx: Transaction, *, completed: Sequence[TaskKey], unsuccessful: Sequence[TaskKey]
@@ -193,10 +179,7 @@ class Dependents:
     def _load(self, tx: Transaction, parents: Sequence[TaskKey]) -> list[_Child]:
         if not parents:
             return []
-        batch = batch_text(parents)
-        if self._lock is not None:
-            tx.run(self._lock, batch=batch)
-        return [_Child(*row) for row in tx.rows(self._children, batch=batch)]
+        return [_Child(*row) for row in tx.rows(self._children, batch=batch_text(parents))]
 
     def _release(self, tx: Transaction, children: Sequence[_Child], follow_up: FollowUp) -> None:
         fewer = Counter(child.key for child in children if child.waits)

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
-from taskflow.adapters.metadata.batch import INTEGER, TEXT, batch_table, batch_text
+from taskflow.adapters.metadata.batch import INTEGER, TEXT, batch_table, batch_text, insert
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.journal import add_tallies
 from taskflow.adapters.metadata.statuses import one_of
@@ -39,7 +39,7 @@ class SqlInsights:
                 sa.tuple_(*n.primary_key.columns).in_(sa.select(*(batch.c[c] for c in columns)))
             )
         )
-        self._add = database.prepare(add_tallies(database))
+        self._add = add_tallies(database)
 
     def counts(self, tenant_id: str | None) -> TaskCounts:
         t, n = schema.tasks, schema.tallies
@@ -139,5 +139,5 @@ class SqlInsights:
                 if count
             ]
             if totals:
-                tx.run(self._add, batch=batch_text(totals))
+                insert(tx, self._add, totals)
         return len(rows)

@@ -15,7 +15,7 @@ from taskflow.adapters.metadata.batch import (
     INTEGER,
     NUMBER,
     TEXT,
-    Type,
+    PreparedInsert,
     batch_table,
     batch_text,
     insert,
@@ -119,9 +119,7 @@ class Journal:
             "result_key": TEXT,
             "error": TEXT,
         }
-        self._upsert_results = database.prepare(
-            _upsert(database, schema.task_results, results, key=2)
-        )
+        self._upsert_results = insert_from(database, schema.task_results, results, key=2)
         keys = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
         table = schema.task_results
         self._delete_results = database.prepare(
@@ -140,7 +138,7 @@ class Journal:
             )
             .where(table.c.result_key.is_not(None))
         )
-        self._add_tallies = database.prepare(add_tallies(database))
+        self._add_tallies = add_tallies(database)
         t, i = schema.tasks, schema.task_inputs
         self._details = database.prepare_rows(
             sa.select(t.c.tenant_id, t.c.id, t.c.timeout_seconds, i.c.traceparent)
@@ -157,7 +155,7 @@ class Journal:
 
     def results(self, tx: Transaction, results: Sequence[NewResult]) -> None:
         if results:
-            tx.run(self._upsert_results, batch=batch_text(results))
+            insert(tx, self._upsert_results, results)
 
     def forget_results(self, tx: Transaction, keys: Sequence[TaskKey]) -> list[str]:
         """Returns the payload keys that belonged to them."""
@@ -180,7 +178,7 @@ class Journal:
             (*key[:4], self._shard, count, durations[key]) for key, count in sorted(counts.items())
         ]
         if rows:
-            tx.run(self._add_tallies, batch=batch_text(rows))
+            insert(tx, self._add_tallies, rows)
 
     def send(
         self,
@@ -237,33 +235,10 @@ class Journal:
         return {TaskKey(row[0], row[1]): Details(row[2], row[3]) for row in rows}
 
 
-def add_tallies(database: Database) -> sa.sql.dml.Insert:
+def add_tallies(database: Database) -> PreparedInsert:
     """A batch of rows of the table, added to those that are there."""
     columns = {
         "tenant_id": TEXT, "hour": INTEGER, "task": TEXT, "status": TEXT, "shard": INTEGER,
         "count": INTEGER, "duration_ms": NUMBER,
     }  # fmt: skip
-    return _upsert(database, schema.tallies, columns, key=5, add=True)
-
-
-def _upsert(
-    database: Database,
-    table: sa.Table,
-    columns: dict[str, Type],
-    *,
-    key: int,
-    add: bool = False,
-) -> sa.sql.dml.Insert:
-    """Insert a batch; where the first ``key`` columns are known, replace the others, or with ``add`` add to them."""
-    batch = batch_table(database, columns)
-    # SQLite's grammar needs a WHERE between SELECT and ON CONFLICT.
-    insert = database.insert(table).from_select(list(columns), sa.select(batch).where(sa.true()))
-    names = list(columns)
-    changes = {
-        name: (table.c[name] + insert.excluded[name]) if add else insert.excluded[name]
-        for name in names[key:]
-    }
-    statement: sa.sql.dml.Insert = insert.on_conflict_do_update(
-        index_elements=names[:key], set_=changes
-    )
-    return statement
+    return insert_from(database, schema.tallies, columns, key=5, add=True)

@@ -41,7 +41,7 @@ class SqliteConnections:
             connect_args={
                 "check_same_thread": False,
                 "timeout": busy_timeout_seconds,
-                "cached_statements": 256,
+                "cached_statements": 512,  # inserts of every small number of rows among them
             },
             pool_size=readers,
             max_overflow=readers,

@@ -78,9 +78,9 @@ class Transaction:
         self._cursor.execute(statement.text, statement.parameters(parameters))
         return int(self._cursor.rowcount)
 
-    def run_each(self, text: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Execute once for every row of positional parameters."""
-        self._cursor.executemany(text, rows)
+    def run_text(self, text: str, values: Sequence[Any]) -> None:
+        """Execute a text with positional parameters."""
+        self._cursor.execute(text, values)
 
     def rows(self, statement: Prepared, **parameters: Any) -> list[Sequence[Any]]:
         """Execute and fetch all rows, of a statement made by `Database.prepare_rows`."""
