@@ -174,6 +174,9 @@ class _Connection:
                 await self._whole(
                     json.dumps(seen.headers).encode(), extra=b"Content-Type: application/json\r\n"
                 )
+            case "/id":
+                given = (seen.header("x-request-id") or "").encode()
+                await self._whole(b"id", extra=b"X-Request-ID: " + given + b"\r\n")
             case "/head":
                 await self._send(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n")
                 return seen.method == "HEAD"
