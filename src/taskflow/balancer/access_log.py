@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
 from taskflow import __version__
 
 _BLOCK_LINES = 256
-_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+_MICROSECONDS = 1_000_000
+# Put together by hand: a dictionary and a datetime for each line cost as much as the rest of the exchange.
+_LINE = (
+    b'{"ts":"%%b.%%06dZ","level":"%%b","event":"http.request","logger":"taskflow.balancer","service":"balancer",'
+    b'"version":%b,"request_id":"%%b","method":"%%b","path":%%b,"status":%%d,"client":%%b,"instance":%%b,'
+    b'"attempts":%%d,"duration_ms":%%.3f,"request_bytes":%%d,"response_bytes":%%d}\n'
+) % orjson.dumps(__version__)
 
 
 def _write_stderr(block: bytes) -> None:
@@ -30,30 +35,26 @@ class AccessLog:
         self._now_us = now_us
         self._write = write
         self._lines: list[bytes] = []
+        self._second = -1
+        self._second_text = b""
 
     def add(
-        self, *, status: int, method: str, path: str, request_id: str, client: str, instance: str | None,
-        attempts: int, duration_ms: float, request_bytes: int, response_bytes: int,
+        self, status: int, method: bytes, path: str, request_id: bytes, client: str, instance: str | None,
+        attempts: int, seconds: float, request_bytes: int, response_bytes: int,
     ) -> None:  # fmt: skip
-        line: dict[str, Any] = {
-            "ts": datetime.fromtimestamp(self._now_us() / 1_000_000, UTC),
-            "level": "warning" if status >= 500 else "info",
-            "event": "http.request",
-            "logger": "taskflow.balancer",
-            "service": "balancer",
-            "version": __version__,
-            "request_id": request_id,
-            "method": method,
-            "path": path,
-            "status": status,
-            "client": client,
-            "instance": instance,
-            "attempts": attempts,
-            "duration_ms": duration_ms,
-            "request_bytes": request_bytes,
-            "response_bytes": response_bytes,
-        }
-        self._lines.append(orjson.dumps(line, option=_OPTIONS))
+        """``method`` and ``request_id`` have no characters that JSON would write in another way."""
+        second, microsecond = divmod(self._now_us(), _MICROSECONDS)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        self._lines.append(
+            _LINE
+            % (
+                self._second_text, microsecond, b"warning" if status >= 500 else b"info", request_id, method,
+                orjson.dumps(path), status, orjson.dumps(client), orjson.dumps(instance), attempts,
+                seconds * 1_000, request_bytes, response_bytes,
+            )
+        )  # fmt: skip
         if len(self._lines) >= _BLOCK_LINES:
             self.flush()
 
