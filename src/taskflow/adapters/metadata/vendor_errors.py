@@ -61,7 +61,8 @@ def translate(exc: BaseException | None) -> Exception:
         )
     if names & {"DeadlockDetected", "SerializationFailure", "LockNotAvailable"}:
         return StoreUnavailableError(f"PostgreSQL: {text}; nothing was written")
-    if names & {"OperationalError", "InterfaceError"}:
+    # Some of libpq's complaints about a connection come as nothing but a DatabaseError: without a SQLSTATE.
+    if names & {"OperationalError", "InterfaceError"} or type(exc).__name__ == "DatabaseError":
         return StoreUnavailableError(f"PostgreSQL did not answer: {text}")
     return exc
 
