@@ -38,14 +38,13 @@ def compile_all(stage: Path, interpreter: Path, ours: Sequence[str]) -> None:
 
     Unchecked: Lambda's copy never changes, so nobody needs to look at the sources' times.
     """
-    others = sorted(p.name for p in stage.iterdir() if p.name not in ours)
-    _compile(stage, interpreter, others)
     done = _compile(stage, interpreter, sorted(ours))
     if done.returncode:
         said = " ".join(done.stdout.replace("*** ", "").split())
         raise PackagingError(
             f"There is code that Python cannot compile: {said}.", "Correct it, then deploy again."
         )
+    _compile(stage, interpreter, sorted(p.name for p in stage.iterdir() if p.name not in ours))
 
 
 def _compile(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from deployment.packaging.errors import PackagingError
 
@@ -60,30 +63,32 @@ def _fetch(address: str) -> bytes | None:
 
 
 def _certificates(pem: bytes) -> list[bytes]:
-    """Each in PEM; none if it cannot be read."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    try:
-        return [c.public_bytes(Encoding.PEM) for c in x509.load_pem_x509_certificates(pem)]
-    except ValueError:
-        return []
+    """Those of authorities, each in PEM; none if it cannot be read."""
+    return [text for text, _ in _read(pem)]
 
 
 def _with_amazons_roots(pem: bytes) -> bytes:
     import certifi
-    from cryptography import x509
-    from cryptography.x509.oid import NameOID
 
-    public = certifi.contents().encode()
-    amazons = [
-        text
-        for text in _certificates(public)
-        if any(
-            name.value == "Amazon"
-            for name in x509.load_pem_x509_certificate(text).subject.get_attributes_for_oid(
-                NameOID.ORGANIZATION_NAME
-            )
-        )
+    public = _read(certifi.contents().encode())
+    roots = [text for text, organization in public if organization == "Amazon"]
+    return b"".join(dict.fromkeys([*_certificates(pem), *roots]))
+
+
+def _read(pem: bytes) -> list[tuple[bytes, str]]:
+    """With the organization that each belongs to."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=pem.decode())
+    except (ssl.SSLError, ValueError):
+        return []
+    texts = [ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True)]
+    return [
+        (text.encode(), _organization(told))
+        for text, told in zip(texts, context.get_ca_certs(), strict=True)
     ]
-    return b"".join(dict.fromkeys([*_certificates(pem), *amazons]))
+
+
+def _organization(certificate: Mapping[str, Any]) -> str:
+    parts = (pair for name in certificate["subject"] for pair in name)
+    return str(dict(parts).get("organizationName", ""))

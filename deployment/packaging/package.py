@@ -102,14 +102,15 @@ def build(
         if database_ca:
             (stage / DATABASE_CA).write_bytes(database_ca)
         compile_all(stage, python, sorted({name.parts[0] for name in files}))
-        package = _pack(kind, stage, out)
+        package = pack(kind, stage, out)
     # Requirements files that lead to others are read anew each time.
     if requirements is None or not _leads_on(requirements):
         known.write_text(json.dumps(asdict(package), default=str))
     return package
 
 
-def _pack(kind: Kind, stage: Path, out: Path) -> Package:
+def pack(kind: Kind, stage: Path, out: Path) -> Package:
+    """All that is below ``stage``, in ``out``. Raises PackagingError for what is over Lambda's limits."""
     archive = stage.with_suffix(".zip")
     unpacked = write_archive(stage, archive)
     size = archive.stat().st_size
@@ -154,11 +155,12 @@ def _no_name_twice(
 
 
 def _copy(files: dict[PurePosixPath, Path], stage: Path) -> None:
-    installed = {path.name: path for path in stage.iterdir()}
+    installed = {path.name.removesuffix(".py") for path in stage.iterdir()}
     for top in sorted({name.parts[0] for name in files}):
-        if top in installed:
+        if top.removesuffix(".py") in installed:
             raise PackagingError(
-                f"Your {top} would hide a dependency of the same name.", f"Rename your {top}."
+                f"Your {top} has the name of a dependency, and only one of them could be imported.",
+                f"Rename your {top}.",
             )
     for name, path in files.items():
         target = stage / name

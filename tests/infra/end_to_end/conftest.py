@@ -54,9 +54,13 @@ class Deployed:
 
     def configure(self, name: str, **variables: str) -> None:
         """Set variables in the function's environment."""
+        function = self.outputs[name]
         self.functions.update_function_configuration(
-            FunctionName=self.outputs[name],
+            FunctionName=function,
             Environment={"Variables": self.environment(name) | variables},
+        )
+        self.functions.get_waiter("function_updated_v2").wait(
+            FunctionName=function, WaiterConfig={"Delay": 1}
         )
 
     def show_again_after(self, queue: str, seconds: int) -> None:
@@ -112,6 +116,9 @@ def deployed(
             queue_properties={"VisibilityTimeout": 60},
             max_receives=2,
         )
+        clients["s3"].put_object(
+            Bucket=code, Key="template", Body=yaml.safe_dump(template, sort_keys=False)
+        )
         cloudformation = clients["cloudformation"]
         parameters = {
             "CodeBucket": code,
@@ -122,7 +129,7 @@ def deployed(
         }
         cloudformation.create_stack(
             StackName=stage,
-            TemplateBody=yaml.safe_dump(template, sort_keys=False, width=4096),
+            TemplateURL=f"{ministack_url}/{code}/template",
             Parameters=[
                 {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
             ],

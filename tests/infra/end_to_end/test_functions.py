@@ -9,7 +9,11 @@ from taskflow.core.submission import Submission, SubmitOptions
 from taskflow.core.task import TaskStatus
 from tests.infra.end_to_end.conftest import Deployed
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("functions")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("functions"),  # they share what is deployed
+]
 
 
 def submit(deployed: Deployed, task: str, *args: object, **options: object) -> str:
@@ -88,8 +92,9 @@ def test_what_no_function_could_take_comes_back_by_way_of_the_dead_letter_queue(
     [letter] = [found for found in deployed.api.dead_letters.list()[0] if found.task_id == task]
     assert letter.task == "shop_letters"
 
-    deployed.show_again_after("LowQueue", 60)
     deployed.configure("WorkerFunction", SHOP_DIES_AT_START="")
+    deployed.eventually(lambda: deployed.waiting("LowQueue") == 0, "nobody dies of it any more")
+    deployed.show_again_after("LowQueue", 10)
     assert deployed.api.dead_letters.redrive([task]) == 1
     deployed.eventually(lambda: status(deployed, task) == "completed", "it runs after all")
     assert deployed.api.get(task).result == 4

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import shop_rates
+
 import taskflow
 from taskflow import task
 
