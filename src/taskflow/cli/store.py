@@ -13,7 +13,7 @@ from taskflow.cli.connection import missing_store, opened_store, settings_here
 from taskflow.cli.options import Json
 
 if TYPE_CHECKING:
-    from taskflow.services.doctor import Finding
+    from taskflow.services.finding import Finding
     from taskflow.settings import Settings
 
 _MARKS = {"ok": "green", "repaired": "cyan", "warning": "yellow", "problem": "bold red"}
@@ -101,7 +101,7 @@ def doctor(
 
 def _examine(settings: Settings, *, fix: bool) -> Iterator[Finding]:
     from taskflow.core.errors import TaskFlowError
-    from taskflow.services.doctor import Finding, Health
+    from taskflow.services.finding import Finding, Health
     from taskflow.services.home_checks import checks_of
 
     try:

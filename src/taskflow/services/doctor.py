@@ -5,61 +5,29 @@ Everything here may run beside live servers. A repair is safe when it only does 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from itertools import islice
 
-from taskflow.core.errors import (
-    PayloadCorruptError,
-    PayloadMissingError,
-    StoreUnavailableError,
-    TaskFlowError,
-)
+from taskflow.core.errors import TaskFlowError
 from taskflow.ports.clock import Clock
 from taskflow.ports.inspection import InspectionStore
 from taskflow.ports.liveness import Liveness
 from taskflow.ports.metadata import (
     ExecutionStore,
     OutboxStore,
-    TaskKey,
     WorkerRecord,
     WorkerStore,
 )
 from taskflow.ports.payloads import PayloadStore
 from taskflow.ports.queue import Message
+from taskflow.services.finding import BATCH, EXAMPLES, Finding, Health
+from taskflow.services.payload_checks import PayloadChecks
 
 _US = 1_000_000
 _LIMIT = 10_000  # of tasks looked at or repaired in one run
-_BATCH = 500
-_EXAMPLES = 5
-_AT_ONCE = 8  # payloads in memory at the same time
 _LIVE_SECONDS = 60.0
 _LEASE_GRACE_SECONDS = 60.0  # workers take lost tasks over within seconds
 _WAITING_SECONDS = 300.0
-_ORPHAN_SECONDS = 3_600.0
 _CLOCK_SECONDS = 60.0
-_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-
-
-class Health(StrEnum):
-    OK = "ok"
-    REPAIRED = "repaired"
-    WARNING = "warning"  # works, but somebody should look
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found. ``advice``: how to repair it, if it needs a person or ``fix``."""
-
-    check: str
-    health: Health
-    message: str
-    count: int = 0
-    advice: str | None = None
-    examples: tuple[str, ...] = ()
 
 
 class Doctor:
@@ -84,7 +52,7 @@ class Doctor:
         self._outbox = outbox
         self._workers = workers
         self._execution = execution
-        self._payloads = payloads
+        self._payloads = PayloadChecks(inspection, payloads, clock)
         self._liveness = liveness
         self._clock = clock
         self._recover = recover
@@ -111,9 +79,9 @@ class Doctor:
             yield self._unserved_tasks()
         yield self._dependencies(fix)
         yield self._unknown_handlers()
-        yield self._unfinished_payloads(fix)
-        yield self._missing_payloads()
-        yield self._orphaned_payloads(fix)
+        yield self._payloads.unfinished(fix)
+        yield self._payloads.missing()
+        yield self._payloads.orphaned(fix)
 
     def _schema(self) -> Finding:
         try:
@@ -132,7 +100,7 @@ class Doctor:
             "the database file is damaged",
             len(damage),
             "stop all processes, keep a copy of the file, and `taskflow restore` the last backup into a new home",
-            tuple(damage[:_EXAMPLES]),
+            tuple(damage[:EXAMPLES]),
         )
 
     def _clock_check(self) -> Finding:
@@ -192,7 +160,7 @@ class Doctor:
         message = (
             f"{_tasks(len(overdue))} due for {minutes:.0f} minutes wait, though workers are idle"
         )
-        examples = tuple(message.task_id for message in overdue[:_EXAMPLES])
+        examples = tuple(message.task_id for message in overdue[:EXAMPLES])
         if not fix:
             return Finding(
                 "queue",
@@ -202,8 +170,8 @@ class Doctor:
                 "--fix announces them again",
                 examples,
             )
-        for start in range(0, len(overdue), _BATCH):
-            self._outbox.add(overdue[start : start + _BATCH])
+        for start in range(0, len(overdue), BATCH):
+            self._outbox.add(overdue[start : start + BATCH])
         return Finding("queue", Health.REPAIRED, f"{message}; announced again", len(overdue))
 
     def _unserved_tasks(self) -> Finding:
@@ -220,7 +188,7 @@ class Doctor:
             "worker serves",
             len(unserved),
             f"start a worker with TASKFLOW_WORKER_QUEUES={kind} or all",
-            tuple(message.task_id for message in unserved[:_EXAMPLES]),
+            tuple(message.task_id for message in unserved[:EXAMPLES]),
         )
 
     def _overdue(self) -> list[Message]:
@@ -247,7 +215,7 @@ class Doctor:
         if not wrong:
             return Finding("dependencies", Health.OK, "every blocked task waits for what it should")
         message = f"{_tasks(len(wrong))} blocked wait for something that will not happen"
-        examples = tuple(key.task_id for key in wrong[:_EXAMPLES])
+        examples = tuple(key.task_id for key in wrong[:EXAMPLES])
         if not fix:
             return Finding(
                 "dependencies",
@@ -258,8 +226,8 @@ class Doctor:
                 examples,
             )
         repaired = sum(
-            self._inspection.unblock(wrong[start : start + _BATCH])
-            for start in range(0, len(wrong), _BATCH)
+            self._inspection.unblock(wrong[start : start + BATCH])
+            for start in range(0, len(wrong), BATCH)
         )
         return Finding(
             "dependencies", Health.REPAIRED, f"{message}; {repaired} repaired", len(wrong)
@@ -284,115 +252,8 @@ class Doctor:
             f"{_tasks(count)} have a handler that is registered neither here nor by a running worker",
             count,
             "name the modules that register them in TASKFLOW_TASKS, or cancel them: a worker would fail them",
-            tuple(f"{task} ({unknown[task]})" for task in sorted(unknown)[:_EXAMPLES]),
+            tuple(f"{task} ({unknown[task]})" for task in sorted(unknown)[:EXAMPLES]),
         )
-
-    def _unfinished_payloads(self, fix: bool) -> Finding:
-        try:
-            found = self._payloads.unfinished(remove=fix)
-        except StoreUnavailableError as exc:
-            return Finding(
-                "temporary files", Health.WARNING, f"cannot be looked at: {exc.detail}", 1
-            )
-        if not found:
-            return Finding("temporary files", Health.OK, "no unfinished file was left behind")
-        message = f"{len(found)} unfinished files were left behind by processes that died"
-        if fix:
-            return Finding("temporary files", Health.REPAIRED, f"{message}; deleted", len(found))
-        return Finding(
-            "temporary files",
-            Health.WARNING,
-            message,
-            len(found),
-            "--fix deletes them",
-            tuple(found[:_EXAMPLES]),
-        )
-
-    def _missing_payloads(self) -> Finding:
-        lost: list[str] = []
-        checked = 0
-        for keys in self._inspection.payload_keys(batch=_BATCH):
-            checked += len(keys)
-            for start in range(0, len(keys), _AT_ONCE):
-                lost += self._lost_among(keys[start : start + _AT_ONCE])
-        lost = self._still_referenced(lost)
-        if not lost:
-            return Finding(
-                "payloads", Health.OK, f"all {checked} stored payloads are there and intact"
-            )
-        return Finding(
-            "payloads",
-            Health.PROBLEM,
-            f"{len(lost)} of {checked} payloads that tasks refer to are missing or damaged",
-            len(lost),
-            "put the files back from a copy of the home; tasks whose arguments are lost fail when they are run",
-            tuple(lost[:_EXAMPLES]),
-        )
-
-    def _lost_among(self, keys: Sequence[str]) -> list[str]:
-        """Read together first, which on S3 is several times as fast as one by one."""
-        try:
-            self._payloads.get(keys)
-        except (PayloadMissingError, PayloadCorruptError):
-            if len(keys) == 1:
-                return list(keys)
-            return [lost for key in keys for lost in self._lost_among([key])]
-        return []
-
-    def _still_referenced(self, keys: Sequence[str]) -> list[str]:
-        """Without those whose task was purged or redriven while we looked."""
-        owned = {key: owner for key in keys if (owner := _owner(key)) is not None}
-        uses = self._inspection.payload_uses(list(set(owned.values()))) if owned else {}
-        return [
-            key
-            for key in keys
-            if key not in owned or ((use := uses.get(owned[key])) is not None and key in use.keys)
-        ]
-
-    def _orphaned_payloads(self, fix: bool) -> Finding:
-        orphans: list[str] = []
-        keys = self._payloads.list()
-        while batch := list(islice(keys, _BATCH)):
-            orphans += self._orphans_among(batch)
-        if not orphans:
-            return Finding("orphans", Health.OK, "no payload is left over")
-        count = len(orphans)
-        message = f"{count} payloads belong to no task any more"
-        if not fix:
-            return Finding(
-                "orphans",
-                Health.WARNING,
-                message,
-                count,
-                "--fix deletes them",
-                tuple(orphans[:_EXAMPLES]),
-            )
-        for start in range(0, count, _BATCH):
-            self._payloads.delete(orphans[start : start + _BATCH])
-        return Finding("orphans", Health.REPAIRED, f"{message}; deleted", count)
-
-    def _orphans_among(self, keys: Sequence[str]) -> list[str]:
-        """Keys no row refers to nor may come to refer to: a payload is stored before its row is written, so those
-        of tasks that are not final, and of submissions younger than an hour, are left alone."""
-        owned = {key: owner for key in keys if (owner := _owner(key)) is not None}
-        uses = self._inspection.payload_uses(list(set(owned.values()))) if owned else {}
-        before_ms = self._clock.now_us() / 1_000 - _ORPHAN_SECONDS * 1_000
-        orphans = []
-        for key, owner in owned.items():
-            use = uses.get(owner)
-            if use is None:
-                if int(owner.task_id.replace("-", "")[:12], 16) < before_ms:  # UUIDv7: milliseconds
-                    orphans.append(key)
-            elif use.final and key not in use.keys:
-                orphans.append(key)
-        return orphans
-
-
-def _owner(key: str) -> TaskKey | None:
-    """The task a payload key was made for (`services/payloads.py`); None for keys of another making."""
-    tenant_id, _, rest = key.partition("/")
-    match = _UUID7.search(rest)
-    return TaskKey(tenant_id, match[0]) if match else None
 
 
 def _tasks(count: int) -> str:

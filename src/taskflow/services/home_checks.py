@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from taskflow.services.doctor import Finding, Health
+from taskflow.services.finding import Finding, Health
 
 _LITTLE_BYTES = 2**30
 _TOO_LITTLE_BYTES = 100 * 2**20

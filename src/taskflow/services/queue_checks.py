@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from taskflow.core.errors import QueueUnavailableError
 from taskflow.ports.queue import TaskQueue
-from taskflow.services.doctor import Finding, Health
+from taskflow.services.finding import Finding, Health
 
 
 def checks_of(queue: TaskQueue) -> list[Callable[[bool], Finding]]:

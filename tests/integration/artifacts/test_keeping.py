@@ -9,7 +9,7 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.core.errors import PayloadMissingError
 from taskflow.handle import TaskHandle
-from taskflow.services.doctor import Finding, Health
+from taskflow.services.finding import Finding, Health
 from taskflow.settings import load
 from tests.integration.artifacts import handlers
 

@@ -17,7 +17,8 @@ from taskflow.core.errors import StoreCorruptError
 from taskflow.core.registry import Registry
 from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import WorkerRecord
-from taskflow.services.doctor import Doctor, Finding, Health
+from taskflow.services.doctor import Doctor
+from taskflow.services.finding import Finding, Health
 from taskflow.services.home_checks import checks_of
 from taskflow.testing import FakeClock
 

@@ -11,7 +11,7 @@ from taskflow import TaskFlow
 from taskflow.adapters.queue.sqs.names import LONG, QueueNames
 from taskflow.core.errors import ConfigurationError
 from taskflow.core.registry import Registry, TaskOptions
-from taskflow.services.doctor import Health
+from taskflow.services.finding import Health
 from tests.support import aws, sqs
 
 LONG_TASK_SECONDS = 60.0
