@@ -27,10 +27,10 @@ _LONGEST_PAUSE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the stack shall be. ``parameters``: None keeps the value that the stack has."""
+    """What the stack shall be. ``template_url`` and values of ``parameters``: None keeps what the stack has."""
 
     stack: str
-    template_url: str
+    template_url: str | None
     parameters: Mapping[str, str | None]
     tags: Mapping[str, str]
 
@@ -59,7 +59,7 @@ class ChangeSets:
                 StackName=wanted.stack,
                 ChangeSetName=f"{_PREFIX}{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
                 ChangeSetType=kind,
-                TemplateURL=wanted.template_url,
+                **_template(wanted.template_url),
                 Parameters=[_parameter(name, value) for name, value in wanted.parameters.items()],
                 Tags=[{"Key": key, "Value": value} for key, value in wanted.tags.items()],
                 Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
@@ -179,6 +179,10 @@ class ChangeSets:
                     and summary.get("ExecutionStatus") != "EXECUTE_IN_PROGRESS"
                 ):
                     self.discard(summary["ChangeSetId"], stack)
+
+
+def _template(url: str | None) -> dict[str, Any]:
+    return {"UsePreviousTemplate": True} if url is None else {"TemplateURL": url}
 
 
 def _parameter(name: str, value: str | None) -> dict[str, Any]:

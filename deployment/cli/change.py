@@ -21,6 +21,7 @@ from deployment.costs import RATES, estimate
 from deployment.data import Consent
 from deployment.destroy import Destruction
 from deployment.destroy import Options as DestroyOptions
+from deployment.pause import pause as pause_stack
 from deployment.recover import recover as recover_stack
 from deployment.target import target
 from deployment.up import Deployment, Options, Result
@@ -110,6 +111,21 @@ def up(
         print_json(_as_json(result))
     else:
         _show_result(result, terminal)
+
+
+def pause(
+    profile: opt.Profile = None,
+    stage: opt.Stage = None,
+    region: opt.Region = None,
+    yes: opt.Yes = False,
+    json: opt.Json = False,
+) -> None:
+    """Stop the API and all workers, and keep everything: for a restore of the database. `up` lets them go on."""
+    terminal = Terminal(json=json, yes=yes)
+    aim = target(profile, stage, known_profiles=list(PROFILES))
+    state = pause_stack(_account(region, terminal), aim.stack, terminal)
+    if json:
+        print_json({"stack": aim.stack, "status": state.status})
 
 
 def recover(

@@ -63,6 +63,7 @@ program.command()(change.up)
 program.command()(look.status)
 program.command()(look.logs)
 program.command()(look.costs)
+program.command()(change.pause)
 program.command()(change.recover)
 program.command()(change.destroy)
 
