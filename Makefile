@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Any of these that is 3.11 or newer; `make PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
-PYTEST_WORKERS ?= 3
+PYTEST_WORKERS ?= 4
 ARGS ?=
 
 # Bytecode is written where it is first needed; without it every process of ours would compile its libraries anew.

@@ -37,18 +37,18 @@ SELECT tenant_id, id, task, status, n % 4, 1, 3, 300,
        CASE WHEN NOT active THEN 12.5 END, CASE WHEN status = 'running' THEN n END,
        CASE WHEN status = 'running' THEN at + 864000000000 END, CASE WHEN status <> 'pending' THEN 'w' || n % 7 END,
        CASE WHEN status = 'failed' THEN 'f' || n % 5 END
-FROM made ORDER BY n;
+FROM made;
 INSERT INTO task_inputs (tenant_id, task_id, arguments, tags, idempotency_key)
 SELECT tenant_id, id, '[[' || n || '],{{}}]', CASE WHEN n % 20 = 0 THEN '["a"]' END,
-       CASE WHEN n % 10 = 0 THEN 'key-' || n END FROM made ORDER BY n;
+       CASE WHEN n % 10 = 0 THEN 'key-' || n END FROM made;
 INSERT INTO task_results (tenant_id, task_id, result, error)
 SELECT tenant_id, id, CASE WHEN status = 'completed' THEN '{{"ok":true}}' END,
        CASE WHEN status = 'failed' THEN '{{"type":"ValueError","message":"no","classification":"permanent"}}' END
-FROM made WHERE NOT active ORDER BY n;
+FROM made WHERE NOT active;
 INSERT INTO events (tenant_id, task_id, type, at, attempt)
 SELECT tenant_id, id, 'task.' || kind, at, CASE WHEN kind <> 'submitted' THEN 1 END
 FROM made, (VALUES (1, 'submitted'), (2, 'started'), (3, 'completed')) kinds (number, kind)
-WHERE number <= {events} AND (NOT active OR kind = 'submitted') ORDER BY n;
+WHERE number <= {events} AND (NOT active OR kind = 'submitted');
 INSERT INTO idempotency_keys (tenant_id, key, task_id, request_hash)
 SELECT tenant_id, 'key-' || n, id, 'h' FROM made WHERE n % 10 = 0;
 INSERT INTO task_tags (tenant_id, tag, task_id) SELECT tenant_id, 'tag-' || n % 100, id FROM made WHERE n % 20 = 0;
@@ -78,7 +78,7 @@ def fill(url: str, tasks: int, *, waiting: int = WAITING, events: int = 3) -> No
         cursor = connection.cursor()
         cursor.execute(_INDEXES)
         indexes = dict(cursor.fetchall())
-        cursor.execute("SET LOCAL maintenance_work_mem = '256MB'")
+        cursor.execute("SET LOCAL maintenance_work_mem = '256MB'; SET LOCAL work_mem = '256MB'")
         for name in indexes:  # made again at once, when all rows are there
             cursor.execute(f"DROP INDEX {name}")
         cursor.execute(

@@ -32,7 +32,11 @@ from taskflow.testing.clock import FakeClock
 from tests.contract.metadata.conftest import MetadataHarness, outcome
 from tests.support.postgres import Postgres
 
-pytestmark = [pytest.mark.xdist_group("million"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("million"),
+    pytest.mark.timeout(900),
+]
 
 TASKS = 1_000_000
 # Of 8 KiB. A sequential look at the tasks alone would be 20,000; a page of fifty tasks, whole, takes some hundreds.

@@ -21,8 +21,8 @@ from tests.contract.metadata.conftest import MetadataHarness, outcome
 
 
 @pytest.fixture
-def database_url(postgres_database: str) -> str:
-    return postgres_database
+def database_url(postgres_store: str) -> str:
+    return postgres_store
 
 
 @pytest.fixture

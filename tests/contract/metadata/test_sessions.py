@@ -27,10 +27,10 @@ SELECT (SELECT count(*) FROM pg_settings WHERE source = 'session' AND name !~ '^
 
 
 @pytest.fixture
-def harness(postgres_database: str) -> Iterator[MetadataHarness]:
+def harness(postgres_store: str) -> Iterator[MetadataHarness]:
     clock = FakeClock()
     database = Database(
-        postgres_database, clock=clock, postgresql=PostgresqlOptions(pool_size=1, max_overflow=0)
+        postgres_store, clock=clock, postgresql=PostgresqlOptions(pool_size=1, max_overflow=0)
     )
     migrate(database)
     yield MetadataHarness(database, clock, UUID7(lambda: clock.now_us() // 1_000))

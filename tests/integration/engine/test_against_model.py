@@ -125,6 +125,7 @@ def machine_on(make: Callable[[], Store]) -> Callable[[], EngineMachine]:
     return machine
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # making a failure small takes minutes
 def test_on_sqlite(tmp_path: Path) -> None:
     template = tmp_path / "template"
@@ -134,6 +135,7 @@ def test_on_sqlite(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_on_postgresql(
     tmp_path: Path,

@@ -69,34 +69,38 @@ class Watched:
                 self._stop.wait(0.002)
 
 
-async def ask(url: str, number: int) -> Counter[int]:
-    """``number`` requests, all at once; how many got which status."""
-    limits = httpx.Limits(max_connections=number)
-    statuses: Counter[int] = Counter()
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+async def ask(port: int, number: int) -> Counter[int]:
+    """``number`` requests on as many connections, all at once; how many got which status."""
+    submission = b'{"task": "echo"}'
+    requests = [
+        b"GET /api/v1/tasks",
+        f"GET /api/v1/tasks/{UNKNOWN}".encode(),
+        b"GET /api/v1/metrics",
+        *[b"POST /api/v1/tasks"] * 2,
+    ]
 
-        async def one(index: int) -> None:
-            match index % 5:
-                case 0:
-                    answer = await client.get("/api/v1/tasks")
-                case 1:
-                    answer = await client.get(f"/api/v1/tasks/{UNKNOWN}")
-                case 2:
-                    answer = await client.get("/api/v1/metrics")
-                case _:
-                    answer = await client.post("/api/v1/tasks", json={"task": "echo"})
-            statuses[answer.status_code] += 1
+    async def one(index: int) -> int:
+        line = requests[index % len(requests)]
+        body = submission if line.startswith(b"POST") else b""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"%b HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (line, len(body), body)
+        )
+        answer = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+        return int(answer.split(maxsplit=2)[1])
 
-        await asyncio.gather(*(one(index) for index in range(number)))
-    return statuses
+    return Counter(await asyncio.gather(*map(one, range(number))))
 
 
 @pytest.mark.parametrize(("command", "name"), [("api", "taskflow-api"), ("dev", "taskflow-worker")])
 def test_never_more_than_the_pool_under_500_concurrent_requests(
-    command: str, name: str, postgres_database: str, tmp_path: Path
+    command: str, name: str, postgres_store: str, tmp_path: Path
 ) -> None:
-    with api(postgres_database, tmp_path, command) as server, Watched(postgres_database) as watched:
-        statuses = asyncio.run(ask(server.url, 500))
+    with api(postgres_store, tmp_path, command) as server, Watched(postgres_store) as watched:
+        statuses = asyncio.run(ask(server.port, 500))
     assert statuses == {202: 200, 200: 200, 404: 100}
     # A connection that is being set up has no name yet.
     [named] = filter(None, watched.most)
@@ -127,11 +131,11 @@ def locked(url: str) -> Iterator[Callable[[], None]]:
 
 
 def test_a_pool_that_is_used_up_is_503_and_worth_another_try(
-    postgres_database: str, tmp_path: Path
+    postgres_store: str, tmp_path: Path
 ) -> None:
     with (
         api(
-            postgres_database, tmp_path, database_pool_size=1, database_max_overflow=0,
+            postgres_store, tmp_path, database_pool_size=1, database_max_overflow=0,
             database_pool_timeout_seconds=0.1,
         ) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
@@ -140,7 +144,7 @@ def test_a_pool_that_is_used_up_is_503_and_worth_another_try(
         first = threading.Thread(
             target=lambda: answers.append(httpx.get(f"{server.url}/tasks/{UNKNOWN}", timeout=60))
         )
-        with locked(postgres_database) as until_somebody_waits:
+        with locked(postgres_store) as until_somebody_waits:
             first.start()
             until_somebody_waits()
             refused = client.get(f"/tasks/{UNKNOWN}")
@@ -152,14 +156,12 @@ def test_a_pool_that_is_used_up_is_503_and_worth_another_try(
         assert client.post("/tasks", json={"task": "echo"}).status_code == 202
 
 
-def test_a_statement_that_takes_too_long_is_given_up(
-    postgres_database: str, tmp_path: Path
-) -> None:
+def test_a_statement_that_takes_too_long_is_given_up(postgres_store: str, tmp_path: Path) -> None:
     with (
-        api(postgres_database, tmp_path, database_statement_timeout_seconds=0.3) as server,
+        api(postgres_store, tmp_path, database_statement_timeout_seconds=0.3) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
-        with locked(postgres_database):
+        with locked(postgres_store):
             answers = [
                 client.get(f"/tasks/{UNKNOWN}"),
                 client.get("/api/v1/tasks"),
@@ -171,14 +173,14 @@ def test_a_statement_that_takes_too_long_is_given_up(
         assert client.post("/tasks", json={"task": "echo"}).status_code == 202
 
 
-def test_one_connection_is_enough_for_everything(postgres_database: str, tmp_path: Path) -> None:
+def test_one_connection_is_enough_for_everything(postgres_store: str, tmp_path: Path) -> None:
     registry = Registry()
     registry.add(lambda x=None: x, name="echo_back", declared=TaskOptions())
     app = TaskFlow(
-        home=tmp_path / "home", database_url=postgres_database, handlers=registry, num_workers=2,
+        home=tmp_path / "home", database_url=postgres_store, handlers=registry, num_workers=2,
         database_pool_size=1, database_max_overflow=0,
     )  # fmt: skip
-    with Watched(postgres_database) as watched, app:
+    with Watched(postgres_store) as watched, app:
         assert [h.result(timeout=30) for h in app.submit_many([("echo_back", [7], {})] * 20)] == [
             7
         ] * 20

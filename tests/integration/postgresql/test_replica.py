@@ -71,10 +71,10 @@ def test_the_primary_answers_while_the_replica_does_not(
 
 
 def test_a_replica_that_cannot_be_reached(
-    registry: Registry, postgres_database: str, tmp_path: Path
+    registry: Registry, postgres_store: str, tmp_path: Path
 ) -> None:
     with TaskFlow(
-        home=tmp_path, database_url=postgres_database, handlers=registry, num_workers=0,
+        home=tmp_path, database_url=postgres_store, handlers=registry, num_workers=0,
         database_replica_url="postgresql://nobody@127.0.0.1:1/none",
     ) as app:  # fmt: skip
         app.submit("noop")

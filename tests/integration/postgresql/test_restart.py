@@ -71,6 +71,7 @@ class Load:
                 self.answered.append(name)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_restarts_under_load(postgres: Cluster, tmp_path: Path) -> None:
     runs: Counter[str] = Counter()

@@ -20,8 +20,8 @@ CUTS: tuple[Cut, ...] = ("commit", "answer")
 
 
 @pytest.fixture
-def proxy(postgres_database: str) -> Iterator[CuttingProxy]:
-    port = urlsplit(postgres_database).port
+def proxy(postgres_store: str) -> Iterator[CuttingProxy]:
+    port = urlsplit(postgres_store).port
     assert port is not None
     with cutting_proxy(port) as proxy:
         yield proxy
@@ -29,9 +29,9 @@ def proxy(postgres_database: str) -> Iterator[CuttingProxy]:
 
 
 @pytest.fixture
-def harness(postgres_database: str, proxy: CuttingProxy) -> Iterator[MetadataHarness]:
+def harness(postgres_store: str, proxy: CuttingProxy) -> Iterator[MetadataHarness]:
     clock = FakeClock()
-    parts = urlsplit(postgres_database)
+    parts = urlsplit(postgres_store)
     url = parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}").geturl()
     database = Database(url, clock=clock)
     migrate(database)

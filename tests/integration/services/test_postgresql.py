@@ -20,9 +20,9 @@ from tests.integration.services.conftest import Engine, Engines, noop
 
 
 @pytest.fixture
-def engines(tmp_path: Path, postgres_database: str) -> Iterator[Callable[..., Engine]]:
+def engines(tmp_path: Path, postgres_store: str) -> Iterator[Callable[..., Engine]]:
     made = Engines(tmp_path / "home")
-    yield lambda **settings: made(database_url=postgres_database, **settings)
+    yield lambda **settings: made(database_url=postgres_store, **settings)
     for engine in made.made:
         engine.runtime.close()
 

@@ -61,7 +61,7 @@ KINDS = (*POSTGRESQL, "sqlite3", "sqlalchemy-sqlite")
 
 @pytest.fixture
 def postgresql_url(request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue("postgres_database"))
+    return str(request.getfixturevalue("postgres_store"))
 
 
 @pytest.fixture(params=KINDS)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from subprocess import run
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 from taskflow import TaskContext, register_task_handler, task
@@ -39,6 +41,7 @@ later.submit(1)  # wrong
 """
 
 
+@pytest.mark.slow
 def test_mypy_accepts_what_works_and_finds_what_does_not(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
