@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from cdk.acknowledged import FINDINGS
 from tests.infra.cdk.synthesis import synthesis
 
@@ -12,6 +14,7 @@ def _paths(violation: dict[str, Any]) -> list[str]:
     return [found["constructPath"] for found in violation["violatingConstructs"]]
 
 
+@pytest.mark.slow  # whoever needs the synthesis first
 def test_nothing_is_found_that_is_not_acknowledged() -> None:
     found = [
         (violation["ruleName"], _paths(violation)) for violation in synthesis().nag["violations"]

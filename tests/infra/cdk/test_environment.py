@@ -25,16 +25,12 @@ _VALUES = {
 }
 
 
-def _processes() -> Iterator[Any]:
-    for profile in PROFILES:
-        for id_, function in resources(profile, "AWS::Lambda::Function").items():
-            yield pytest.param(
-                at(function, "Properties.Environment.Variables"), id=f"{profile}-{id_}"
-            )
-        for id_, definition in resources(profile, "AWS::ECS::TaskDefinition").items():
-            pairs = at(definition, "Properties.ContainerDefinitions.0.Environment")
-            variables = {pair["Name"]: pair["Value"] for pair in pairs}
-            yield pytest.param(variables, id=f"{profile}-{id_}")
+def _processes(profile: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for id_, function in resources(profile, "AWS::Lambda::Function").items():
+        yield id_, at(function, "Properties.Environment.Variables")
+    for id_, definition in resources(profile, "AWS::ECS::TaskDefinition").items():
+        pairs = at(definition, "Properties.ContainerDefinitions.0.Environment")
+        yield id_, {pair["Name"]: pair["Value"] for pair in pairs}
 
 
 def _resolved(value: Any) -> str:
@@ -50,27 +46,30 @@ def _resolved(value: Any) -> str:
     return str(value)
 
 
-@pytest.mark.parametrize("variables", list(_processes()))
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_variable_is_a_setting_and_its_value_is_taken(
-    variables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    profile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = {
-        name: _resolved(found) for name, found in variables.items() if name.startswith("TASKFLOW_")
-    }
     fields = {f"TASKFLOW_{name.upper()}" for name in Settings.model_fields}
-    assert set(ours) <= fields
-    for name, value in ours.items():
-        monkeypatch.setenv(name, value)
-
-    settings = load()
-
-    assert settings.resolved_queue_backend == "sqs"
-    assert settings.resolved_payload_backend == "s3"
-    assert settings.queue_prefix == "taskflow-prod"
-    assert settings.resolved_database_url.startswith("postgresql://")
-    assert "@" not in settings.resolved_database_url  # the login is in the secret
-    assert settings.database_tls in {"verify-full", "require"}
-    assert settings.log_format == "json"
+    for id_, variables in _processes(profile):
+        ours = {
+            name: _resolved(found)
+            for name, found in variables.items()
+            if name.startswith("TASKFLOW_")
+        }
+        assert set(ours) <= fields, id_
+        with monkeypatch.context() as environment:
+            for name, value in ours.items():
+                environment.setenv(name, value)
+            settings = load()
+        assert settings.resolved_queue_backend == "sqs", id_
+        assert settings.resolved_payload_backend == "s3"
+        assert settings.queue_prefix == "taskflow-prod"
+        assert settings.resolved_database_url.startswith("postgresql://")
+        assert "@" not in settings.resolved_database_url  # the login is in the secret
+        assert settings.database_tls in {"verify-full", "require"}
+        assert settings.log_format == "json"
+        assert settings.metrics_emf
 
 
 @pytest.mark.parametrize("profile", PROFILES)
