@@ -20,6 +20,7 @@ from taskflow.logs import get_logger
 from taskflow.ports.clock import Clock
 
 if TYPE_CHECKING:
+    from taskflow.balancer.client_connection import ClientConnection
     from taskflow.balancer.exchange import Exchange
     from taskflow.balancer.redirect import Redirect
     from taskflow.balancer.tls import Certificate
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _BUSY_SECONDS = 1.0
+_CHECKED_AT_ONCE = 1_000  # clients in one sweep: with more of them requests would wait for its end
 
 
 class Balancer:
@@ -54,6 +56,7 @@ class Balancer:
             if options.tls is not None and options.hsts_seconds
             else b""
         )
+        self._to_check: list[ClientConnection] = []
         self.logs = options.access_log
         self.strategy = build_strategy(options.strategy)
         # Unique among all balancers' for what is practical: 64 random bits of this process and a count.
@@ -149,8 +152,12 @@ class Balancer:
     def sweep(self) -> None:
         """Once every fraction of a second: what is late, what has been idle for long, what is to be logged."""
         now = self.monotonic()
-        for client in self.clients.all():
-            client.check(now)
+        if not self._to_check:
+            self._to_check = self.clients.all()
+        for client in self._to_check[-_CHECKED_AT_ONCE:]:
+            if client in self.clients:
+                client.check(now)
+        del self._to_check[-_CHECKED_AT_ONCE:]
         oldest = now - self.timeouts.instance_keep_alive
         for instance in self.instances:
             # The longest unused come first.

@@ -96,6 +96,8 @@ class ClientConnection(asyncio.Protocol):
             self._is_counted = True
         else:
             self._refuse(refused)
+            # Nobody counts it, so nobody checks on it.
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
@@ -145,6 +147,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_closing = True
         if self._is_counted:
             self.shared.clients.leave(self, self._peer.address)
+        self._spare_exchange = None  # a circle of references
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()

@@ -28,6 +28,9 @@ class Clients:
     def __len__(self) -> int:
         return len(self._connections)
 
+    def __contains__(self, connection: ClientConnection) -> bool:
+        return connection in self._connections
+
     def all(self) -> list[ClientConnection]:
         return list(self._connections)
 

@@ -316,7 +316,7 @@ class Exchange:
 
     def renew(self) -> bool:
         """Whether nothing but what `start` and an answer say is different from a new one."""
-        if self._tried is not None or self._kept or self._kept is None:
+        if self._tried is not None or self.is_blocked or self._kept or self._kept is None:
             return False
         self.attempts = self.status = self.response_bytes = 0
         self.instance = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -52,6 +53,23 @@ def test_connections_in_all_and_from_one_address_are_limited(
             assert refused.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
             assert b"\r\nRetry-After: 1\r\n" in refused
             assert code_of(refused) == "too_many_connections"
+
+
+def test_a_refused_connection_that_stays_is_ended(directory: Path, instance: Instance) -> None:
+    with balancing(directory, [instance.url], max_connections=1) as balancer, ExitStack() as stack:
+        answer = b""
+        while not answer.startswith(b"HTTP/1.1 503 "):
+            raw = stack.enter_context(connection(balancer.port))
+            raw.sendall(b"GET /port HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = raw.recv(65_536)
+        assert code_of(answer + read_all(raw)) == "too_many_connections"
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            _send_on_and_on(raw)
+
+
+def _send_on_and_on(raw: socket.socket) -> None:
+    while True:
+        raw.sendall(b"x")
 
 
 def test_connections_to_an_instance_are_limited(
