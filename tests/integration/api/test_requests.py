@@ -83,6 +83,7 @@ async def test_a_request_is_one_log_line_with_its_duration(
         "path": f"/api/v1/tasks/{task_id}",  # without the query
         "route": "/api/v1/tasks/{task_id}",
         "status": 200,
+        "tenant_id": "default",
         "task_id": task_id,
     }
 
