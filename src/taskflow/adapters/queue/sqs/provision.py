@@ -66,11 +66,10 @@ def _make(client: Any, name: str, dead_name: str, visibility_seconds: int) -> di
 
 
 def _queue(client: Any, name: str, attributes: dict[str, str]) -> tuple[str, bool]:
-    """Its URL, and whether it is new. Created, then set: SQS refuses to create what exists with other attributes."""
-    is_new = False
+    """Its URL, and whether it is new. Looked for first: SQS refuses to create what exists with other attributes."""
     try:
         url: str = client.get_queue_url(QueueName=name)["QueueUrl"]
     except client.exceptions.QueueDoesNotExist:
-        url, is_new = client.create_queue(QueueName=name)["QueueUrl"], True
+        return client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"], True
     client.set_queue_attributes(QueueUrl=url, Attributes=attributes)
-    return url, is_new
+    return url, False
