@@ -13,6 +13,14 @@ from typing import Final
 
 from cdk.profiles import ApiContainers, ApiFunction, Profile
 from deployment import prices
+from taskflow.observability.catalogue import (
+    HEARTBEAT,
+    METRICS,
+    OLDEST_WAITING,
+    OUTBOX_LAG,
+    OUTBOX_PENDING,
+    PRIORITIES,
+)
 
 MONTH_SECONDS: Final = prices.HOURS * 3_600
 RATES: Final = (0.0, 1.0, 100.0, 1_000.0)  # tasks per second, as docs/deploy.md shows them
@@ -21,6 +29,7 @@ RATES: Final = (0.0, 1.0, 100.0, 1_000.0)  # tasks per second, as docs/deploy.md
 TASK_SECONDS: Final = 0.1
 TASK_BYTES: Final = 2_048  # in the database: row, events, index entries
 LOGGED_BYTES: Final = 1_024
+TASK_KINDS: Final = 5
 HTTP_BYTES: Final = 4_096  # a submission and its answer, once looked at
 API_SECONDS: Final = 0.03  # of a function, for these two requests
 # About the program.
@@ -60,7 +69,7 @@ class Estimate:
 
 
 def estimate(profile: Profile, *, tasks_per_second: float = 0.0, alarms: int = 0) -> Estimate:
-    """A month of continuous load. ``alarms``: how many the template has."""
+    """A month of continuous load. ``alarms``: how many series those of the template watch."""
     lines = [
         _load_balancer(tasks_per_second),
         *_network(profile),
@@ -69,13 +78,26 @@ def estimate(profile: Profile, *, tasks_per_second: float = 0.0, alarms: int = 0
         _queues(profile, tasks_per_second),
         *_database(profile, tasks_per_second),
         _logs(profile, tasks_per_second),
+        _metrics(tasks_per_second),
         Line(
             "Secret, alarms, dashboard",
-            f"1, {alarms}, 1",
+            f"1, {alarms} metrics, 1",
             prices.SECRET_MONTH + alarms * prices.ALARM_MONTH + prices.DASHBOARD_MONTH,
         ),
     ]
     return Estimate(profile.name, tasks_per_second, [line for line in lines if line.dollars > 0])
+
+
+def _metrics(rate: float) -> Line:
+    """The program's own. Those that have no value in an hour are not billed for it."""
+    values = {"priority": len(PRIORITIES), "task": TASK_KINDS, "service": 2}
+    always = (OUTBOX_PENDING, OUTBOX_LAG, OLDEST_WAITING, HEARTBEAT)
+    series = sum(
+        math.prod(values[name] for name in names)
+        for metric in (METRICS if rate else always)
+        for names in metric.dimensions
+    )
+    return Line("Metrics", f"{series} series", series * prices.METRIC_MONTH)
 
 
 def assumptions() -> list[str]:
@@ -83,6 +105,7 @@ def assumptions() -> list[str]:
         f"list prices of {prices.REGION}, {prices.AS_OF}, without taxes, free tier, internet transfer, snapshots",
         f"tasks of {TASK_SECONDS * 1_000:.0f} ms with payloads below 64 KiB, day and night at that rate",
         f"{TASK_BYTES} bytes in the database and {LOGGED_BYTES} bytes of logs per task, kept as the profile says",
+        f"{TASK_KINDS} kinds of tasks with metrics of their own",
         "the database grows with the load: the class in the table is what that load needs",
     ]
 

@@ -25,7 +25,8 @@ DATABASE_PROXY_VCPU_HOUR: Final = 0.015
 LOGS_GB: Final = 0.50
 LOGS_GB_MONTH: Final = 0.03
 SECRET_MONTH: Final = 0.40
-ALARM_MONTH: Final = 0.10
+ALARM_MONTH: Final = 0.10  # and metric that it watches
+METRIC_MONTH: Final = 0.30  # of the program's own
 DASHBOARD_MONTH: Final = 3.00
 
 # PostgreSQL, one zone, an hour; and the processors of the class, which RDS Proxy is billed by.

@@ -47,6 +47,19 @@ class Template:
         return parameters
 
     @property
+    def alarm_metrics(self) -> int:
+        """How many series all alarms watch: what they are billed by."""
+        alarms = [
+            resource["Properties"]
+            for resource in self._parsed["Resources"].values()
+            if resource["Type"] == "AWS::CloudWatch::Alarm"
+        ]
+        return sum(
+            sum("MetricStat" in query for query in alarm.get("Metrics", [])) or 1
+            for alarm in alarms
+        )
+
+    @property
     def resource_types(self) -> list[str]:
         return [resource["Type"] for resource in self._parsed["Resources"].values()]
 
