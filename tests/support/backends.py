@@ -11,7 +11,7 @@ from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.migrate import migrate
 from taskflow.adapters.queue.sqs.names import QueueNames
 from taskflow.adapters.queue.sqs.provision import provision
-from tests.support import aws
+from tests.support import aws, guard
 from tests.support.postgres import Postgres
 
 POLL_SECONDS = 1  # so that the receivers of a queue that was closed end soon after it
@@ -51,6 +51,14 @@ class Emulated:
     def everything(self, server: Postgres, make_url: Callable[..., str]) -> dict[str, Any]:
         """The same with new queues."""
         return self.on(make_url(template=migrated(server)))
+
+    def identity(self, role: str, prefix: str) -> str:
+        """Of a process in this role, with these queues."""
+        return guard.identity(role, prefix=prefix, bucket=self._bucket)
+
+    def refused(self, identity: str) -> list[str]:
+        """What the guard has refused to it."""
+        return guard.refused(self.url, identity)
 
     def on(self, database_url: str) -> dict[str, Any]:
         """All of it with a database that is there."""

@@ -18,14 +18,23 @@ _MODULE = "tests.acceptance.distributed.programs"
 
 
 class Fleet:
-    """``deaths``: when (Unix seconds) the process of an id was gone, for every one that was killed."""
+    """``roles``: whose identity (`tests.support.guard`) an api and a worker have.
+
+    ``deaths``: when (Unix seconds) the process of an id was gone, for every one that was killed."""
 
     def __init__(
-        self, nursery: Nursery, directory: Path, environment: Mapping[str, str], rng: random.Random
+        self,
+        nursery: Nursery,
+        directory: Path,
+        environment: Mapping[str, str],
+        rng: random.Random,
+        *,
+        roles: Mapping[str, str],
     ) -> None:
         self._nursery = nursery
         self._directory = directory
         self._environment = dict(environment)
+        self._roles = dict(roles)
         self._rng = rng
         self.ports = tuple(free_ports(INSTANCES))
         self.deaths: dict[int, float] = {}
@@ -78,6 +87,6 @@ class Fleet:
         self._processes[name] = self._nursery.start(
             f"{_MODULE}:{kind}",
             log=self._directory / f"{name}.log",
-            environment=self._environment,
+            environment=self._environment | {"AWS_SDK_UA_APP_ID": self._roles[kind]},
             **arguments,
         )

@@ -78,7 +78,11 @@ def test_all_accepted_tasks_end_once_whatever_fails(
             **aws.environment(proxy.url),
             handlers.WITNESS: postgres_database,
         }
-        fleet = Fleet(nursery_of_processes, tmp_path, environment, rng)
+        roles = {
+            kind: emulated_aws.identity(role, settings["queue_prefix"])
+            for kind, role in (("api", "ApiRole"), ("worker", "WorkerRole"))
+        }
+        fleet = Fleet(nursery_of_processes, tmp_path, environment, rng, roles=roles)
         accepted: dict[str, object] = {}
         try:
             for number in range(ROUNDS):
@@ -97,6 +101,7 @@ def test_all_accepted_tasks_end_once_whatever_fails(
         finally:
             fleet.stop()
         assert len(accepted) > 10 * ROUNDS
+        assert [emulated_aws.refused(identity) for identity in roles.values()] == [[], []]
 
 
 def _fail(fleet: Fleet, database: Cluster, proxy: AwsProxy, rng: random.Random) -> None:

@@ -90,10 +90,13 @@ def test_a_long_delay_fires_when_it_is_due_and_not_before(
     emulated_aws: backends.Emulated,
     postgres_server: Postgres,
     postgres_url_factory: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     registry = Registry()
     registry.add(lambda: "ran", name="job", declared=TaskOptions())
     settings: dict[str, Any] = emulated_aws.everything(postgres_server, postgres_url_factory)
+    identity = emulated_aws.identity("WorkerRole", settings["queue_prefix"])
+    monkeypatch.setenv("AWS_SDK_UA_APP_ID", identity)
     url = settings["database_url"]
     with TaskFlow(home=tmp_path / "home", handlers=registry, num_workers=1, **settings) as app:
         wanted = Submission("job", options=SubmitOptions.of(delay=delay))
@@ -112,6 +115,7 @@ def test_a_long_delay_fires_when_it_is_due_and_not_before(
         task = app.wait(handle.id, _PATIENCE_SECONDS)
         assert (task.status, task.result) == (TaskStatus.COMPLETED, "ran")
         assert task.attempt == 1
+    assert emulated_aws.refused(identity) == []
     assert shortened.delays, "it never went through the queue"
     assert max(shortened.delays) <= _SQS_LONGEST_DELAY
     assert all(seconds <= _SQS_LONGEST_VISIBILITY for seconds in shortened.visibilities)

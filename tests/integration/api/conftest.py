@@ -20,6 +20,11 @@ from tests.integration.api.samples import sample_registry
 MakeRuntime = Callable[..., Runtime]
 
 
+@pytest.fixture
+def aws_role() -> str:
+    return "ApiRole"
+
+
 @pytest.fixture(scope="session")
 def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated store with nothing in it: copying it is ten times as fast as making another."""

@@ -19,12 +19,19 @@ from taskflow.core.registry import registry
 from taskflow.core.submission import Submission, SubmitOptions
 from taskflow.core.task import DEFAULT_TENANT, Task
 from taskflow.settings import load
-from tests.support import aws
+from tests.support import aws, guard
 from tests.support.lambda_events import EventSource
 from tests.support.lambda_runtime import LambdaFunction
 from tests.support.postgres import Postgres
 
 VISIBILITY_SECONDS = 600
+_ROLES = {
+    "api": ("ApiRole", "serverless"),
+    "worker": ("WorkerRole", "standard"),
+    "maintenance": ("MaintenanceRole", "standard"),
+    "dead_letters": ("DeadLettersRole", "standard"),
+    "migrate": ("MigrateRole", "standard"),
+}
 
 
 @dataclass
@@ -43,6 +50,7 @@ class Cloud:
         self, name: str, *, timeout_seconds: float = 60.0, **settings: Any
     ) -> LambdaFunction:
         given = {f"TASKFLOW_{key.upper()}": str(value) for key, value in settings.items()}
+        given["AWS_SDK_UA_APP_ID"] = self.identity(name)
         return self.opened.enter_context(
             LambdaFunction(
                 f"lambdas.{name}.handler",
@@ -51,6 +59,21 @@ class Cloud:
                 timeout_seconds=timeout_seconds,
             )
         )
+
+    def identity(self, function: str) -> str:
+        """In the role that it has on AWS."""
+        role, profile = _ROLES[function]
+        settings = self.runtime.settings
+        return guard.identity(
+            role, prefix=settings.queue_prefix, bucket=settings.s3_bucket, profile=profile
+        )
+
+    def refused(self) -> list[str]:
+        """What no role of the template allows; the queue of a test that ends with -orphan has no dead letters."""
+        url = self.environment["AWS_ENDPOINT_URL"]
+        identities = [self.identity(function) for function in _ROLES]
+        reasons = [reason for identity in identities for reason in guard.refused(url, identity)]
+        return [reason for reason in reasons if not reason.endswith("-orphan-dead")]
 
     def source(self, priority: str = "normal", *, dead: bool = False) -> EventSource:
         prefix = self.runtime.settings.queue_prefix
@@ -170,11 +193,16 @@ def make_cloud(
             runtime = build(loaded, registry=registry, with_worker=False)
             stack.callback(runtime.close)
             opened = stack.enter_context(ExitStack())
-            return Cloud(
+            cloud = Cloud(
                 runtime, sqs, environment, directory, opened, postgres_server.of("postgres")
             )
+            clouds.append(cloud)
+            return cloud
 
+        clouds: list[Cloud] = []
         yield make
+        refused = [reason for cloud in clouds for reason in cloud.refused()]
+    assert refused == []
 
 
 @pytest.fixture(scope="module")
