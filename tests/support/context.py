@@ -15,6 +15,7 @@ class PlainContext:
     tenant_id: str = "default"
     task: str = "a_task"
     attempt: int = 1
+    traceparent: str | None = None
     seconds_left: float = 300.0
     cancelled: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)

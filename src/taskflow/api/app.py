@@ -78,7 +78,13 @@ def _middleware(instance: Instance) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Content-Type", "Idempotency-Key", "X-Request-ID", "Authorization"],
+        allow_headers=[
+            "Content-Type",
+            "Idempotency-Key",
+            "X-Request-ID",
+            "Authorization",
+            "traceparent",
+        ],
         expose_headers=list(_EXPOSED),
     )
     return [

@@ -15,6 +15,7 @@ from fastapi import Depends, Path, Request
 from taskflow.api.errors import REQUEST_ID, TENANT_ID
 from taskflow.api.http_metrics import HttpMetrics
 from taskflow.bootstrap import Runtime
+from taskflow.core import trace
 from taskflow.core.errors import TaskNotFoundError
 from taskflow.core.ids import is_uuid
 from taskflow.core.task import DEFAULT_TENANT
@@ -50,6 +51,12 @@ def tenant_of(request: Request) -> str:
 def request_id_of(request: Request) -> str | None:
     request_id: str | None = request.scope.get(REQUEST_ID)
     return request_id
+
+
+def traceparent_of(request: Request) -> str | None:
+    """W3C trace context. One that is not valid, or there more than once, counts as none."""
+    given = request.headers.getlist("traceparent")
+    return trace.parse(given[0]) if len(given) == 1 else None
 
 
 async def _runtime(request: Request) -> Runtime:

@@ -82,6 +82,11 @@ class SubmitTask(BaseModel):
     )
     tags: list[Tag] = Field(default_factory=list, max_length=MAX_TAGS)
     metadata: dict[str, Any] = Field(default_factory=dict, description="Kept with the task")
+    traceparent: str | None = Field(
+        default=None,
+        pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+        description="W3C trace context; or header `traceparent`",
+    )
 
     def to_submission(self, idempotency_key: str | None = None) -> Submission:
         """With the key of the header, if one was sent. Raises InvalidRequestError for options that contradict."""

@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from taskflow.calls.dead_letters import Selection
 from taskflow.calls.views import HandlerInfo, TaskPage, TaskQuery, first_line
-from taskflow.core import jsontext
+from taskflow.core import jsontext, trace
 from taskflow.core.artifacts import Artifact
 from taskflow.core.errors import (
     InvalidArgumentsError,
@@ -50,6 +50,7 @@ def body_of(submission: Submission) -> dict[str, Any]:
         "tags": list(options.tags) or None,
         "metadata": _json(dict(options.metadata), "metadata") or None,
         "name": options.name,
+        "traceparent": options.traceparent or trace.CURRENT.get(),
     }
     return body | {name: value for name, value in optional.items() if value is not None}
 

@@ -64,12 +64,15 @@ class TaskContext(Protocol):
 
     ``cancelled`` turns True when the task was cancelled or its worker is about to stop it; a handler that looks at
     it can end in good order. ``progress`` may be called at any rate: the newest value is written a few times a second.
+    ``traceparent`` is the W3C trace context that the task was submitted in, if any; what the handler submits is in the
+    same.
     """
 
     task_id: str
     tenant_id: str
     task: str
     attempt: int
+    traceparent: str | None
     metadata: Mapping[str, Any]
     log: ContextLog
 

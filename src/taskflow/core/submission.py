@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import orjson
 
+from taskflow.core import trace
 from taskflow.core.errors import InvalidRequestError
 from taskflow.core.task import TaskPriority
 
@@ -60,7 +61,8 @@ class SubmitOptions:
     """How one task is to be run. None everywhere means: what the handler declares, else the settings' default.
 
     ``delay`` in seconds (or a timedelta) and ``run_at`` (aware datetime) exclude each other, likewise ``expires_in``
-    and ``expires_at``. ``depends_on`` are task ids. Raises InvalidRequestError naming the field.
+    and ``expires_at``. ``depends_on`` are task ids. ``traceparent``: by default that of the task whose handler submits.
+    Raises InvalidRequestError naming the field.
     """
 
     priority: TaskPriority | None = None
@@ -75,6 +77,7 @@ class SubmitOptions:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
+    traceparent: str | None = None
 
     @classmethod
     def of(cls, **options: Any) -> SubmitOptions:
@@ -111,6 +114,8 @@ class SubmitOptions:
         for name, moment in (("run_at", self.run_at), ("expires_at", self.expires_at)):
             if moment is not None and moment.tzinfo is None:
                 _refuse(name, "needs a time zone, e.g. 2030-01-01T09:00:00Z")
+        if self.traceparent is not None and trace.parse(self.traceparent) != self.traceparent:
+            _refuse("traceparent", "must be one of W3C's trace context, version 00")
         _text("name", self.name, MAX_NAME_CHARS)
         _text("idempotency_key", self.idempotency_key, MAX_KEY_CHARS)
         _mapping("metadata", self.metadata)

@@ -59,7 +59,8 @@ def http_request_handler(http: HttpSender) -> Callable[..., dict[str, Any]]:
         base64, as ``encoding`` says; ``truncated`` when it was over TASKFLOW_HTTP_MAX_RESPONSE_BYTES. Raises
         HttpStatusError unless the status is 2xx, ConnectionError, TimeoutError, InvalidRequestError. At most 3
         redirects are followed, each to an address that is checked anew, never from https to http. Requests that may
-        change something carry the task's id as ``Idempotency-Key``, since an attempt may be repeated.
+        change something carry the task's id as ``Idempotency-Key``, since an attempt may be repeated; all carry the
+        task's ``traceparent``, if it has one.
         """
         if json is not None and body is not None:
             raise ValueError("give either json or body")
@@ -71,6 +72,8 @@ def http_request_handler(http: HttpSender) -> Callable[..., dict[str, Any]]:
             sent = {"Content-Type": "application/json", **sent}
         if method not in ("GET", "HEAD", "OPTIONS"):
             sent = {"Idempotency-Key": ctx.task_id, **sent}
+        if ctx.traceparent is not None and "traceparent" not in map(str.lower, sent):
+            sent["traceparent"] = ctx.traceparent
         verb: str = method
         for _ in range(MAX_REDIRECTS + 1):
             left = ends - time.monotonic()

@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel
 
 from taskflow import logs
-from taskflow.core import jsontext
+from taskflow.core import jsontext, trace
 from taskflow.core.errors import (
     InvalidJSONError,
     InvalidResultError,
@@ -282,6 +282,8 @@ def _log(attempt: Attempt, outcome: Outcome, status: TaskStatus) -> None:
     }
     if task.request_id is not None:
         fields["request_id"] = task.request_id
+    if task.traceparent is not None:
+        fields["trace_id"] = trace.trace_id(task.traceparent)
     event = _EVENT_OF[status]
     if outcome.error is None:
         log.info(event, **fields)

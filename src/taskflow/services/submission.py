@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from taskflow import logs
-from taskflow.core import jsontext
+from taskflow.core import jsontext, trace
 from taskflow.core.errors import (
     CommitUnknownError,
     InvalidArgumentsError,
@@ -73,13 +73,20 @@ class Submissions:
         )
 
     def submit(
-        self, tenant_id: str, submissions: Sequence[Submission], *, request_id: str | None = None
+        self,
+        tenant_id: str,
+        submissions: Sequence[Submission],
+        *,
+        request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> list[Answer]:
         """One answer per submission, in order: accepted (or replayed), or the error that refused it.
 
+        ``traceparent`` is of those that bring none themselves.
+
         Raises StoreUnavailableError when nothing could be stored at all.
         """
-        prepared = self._prepare(tenant_id, submissions, request_id)
+        prepared = self._prepare(tenant_id, submissions, request_id, traceparent)
         if prepared.bodies:
             self._payloads.put(prepared.bodies)
         try:
@@ -97,7 +104,7 @@ class Submissions:
 
         Raises InvalidRequestError when ``connection`` cannot be joined.
         """
-        prepared = self._prepare(tenant_id, submissions, None)
+        prepared = self._prepare(tenant_id, submissions, None, None)
         if not prepared.tasks:
             return self._merge(prepared, [])
         if prepared.bodies:
@@ -113,13 +120,18 @@ class Submissions:
         return self._merge(prepared, result.answers)
 
     async def submit_async(
-        self, tenant_id: str, submissions: Sequence[Submission], *, request_id: str | None = None
+        self,
+        tenant_id: str,
+        submissions: Sequence[Submission],
+        *,
+        request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> list[Answer]:
         """`submit` for an event loop: it waits without a thread of its own, and leaves large payloads to one.
 
         A caller that is cancelled does not know whether its tasks were accepted.
         """
-        prepared = self._prepare(tenant_id, submissions, request_id)
+        prepared = self._prepare(tenant_id, submissions, request_id, traceparent)
         if prepared.bodies:
             await asyncio.to_thread(self._payloads.put, prepared.bodies)
         try:
@@ -144,12 +156,17 @@ class Submissions:
     # --- before the transaction -----------------------------------------------------------------
 
     def _prepare(
-        self, tenant_id: str, submissions: Sequence[Submission], request_id: str | None
+        self,
+        tenant_id: str,
+        submissions: Sequence[Submission],
+        request_id: str | None,
+        traceparent: str | None,
     ) -> _Prepared:
         prepared = _Prepared([], [], {})
+        traceparent = traceparent or trace.CURRENT.get()
         for submission in submissions:
             try:
-                task, body = self._new_task(tenant_id, submission, request_id)
+                task, body = self._new_task(tenant_id, submission, request_id, traceparent)
             except TaskFlowError as exc:
                 prepared.errors.append(exc)
                 self._counters.rejected(exc.code)
@@ -161,7 +178,11 @@ class Submissions:
         return prepared
 
     def _new_task(
-        self, tenant_id: str, submission: Submission, request_id: str | None
+        self,
+        tenant_id: str,
+        submission: Submission,
+        request_id: str | None,
+        traceparent: str | None,
     ) -> tuple[NewTask, bytes]:
         """With the body of its arguments, if that goes to the payload store."""
         handler = self._registry.get(submission.task)
@@ -201,6 +222,7 @@ class Submissions:
             options.idempotency_key,
             request_hash(submission, arguments) if options.idempotency_key is not None else None,
             request_id,
+            options.traceparent or traceparent,
         )
         return task, body
 

@@ -16,6 +16,7 @@ from taskflow.bootstrap import Runtime, build
 from taskflow.calls.dead_letters import DeadLetterCalls, Selection
 from taskflow.calls.embedded import RuntimeCalls, RuntimeDeadLetters
 from taskflow.calls.tasks import Answers
+from taskflow.core import trace
 from taskflow.core.registry import Registry, registry
 from taskflow.core.submission import Submission
 from taskflow.core.task import CLAIMABLE, Task
@@ -111,6 +112,7 @@ class EagerTaskFlow(RuntimeCalls):
     def _run(self, attempt: Attempt) -> None:
         execution = self._runtime.execution
         began = time.perf_counter()
+        outer = trace.CURRENT.set(attempt.task.traceparent)
         try:
             args, kwargs = execution.arguments(attempt)
             assert attempt.handler is not None  # `arguments` refuses unknown tasks
@@ -124,6 +126,8 @@ class EagerTaskFlow(RuntimeCalls):
             outcome = execution.failed(attempt, as_error(exc), _ms_since(began))
         else:
             outcome = execution.succeeded(attempt, value, _ms_since(began))
+        finally:
+            trace.CURRENT.reset(outer)
         execution.finish([(attempt, outcome)])
 
     def _context(self, attempt: Attempt) -> AttemptContext:

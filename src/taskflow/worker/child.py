@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from taskflow.core import jsontext
+from taskflow.core import jsontext, trace
 from taskflow.core.errors import InvalidJSONError, InvalidResultError
 from taskflow.core.registry import Handler, registry
 from taskflow.worker import remote_errors
@@ -94,6 +94,7 @@ class _Child:
             handler = self._handler(request["handler"])
             args, kwargs = jsontext.loads(request["arguments"])
             call_args, call_kwargs = handler.signature.call_arguments(args, kwargs)
+            trace.CURRENT.set(request["context"]["traceparent"])
             if handler.signature.context_parameter is not None:
                 context = _ChildContext(self, request)
                 handler.signature.give_context(call_args, call_kwargs, context)
@@ -210,6 +211,7 @@ class _ChildContext:
         self.tenant_id: str = request["context"]["tenant_id"]
         self.task: str = request["context"]["task"]
         self.attempt: int = request["context"]["attempt"]
+        self.traceparent: str | None = request["context"]["traceparent"]
         self.metadata: Mapping[str, Any] = request["context"]["metadata"]
         self.log = _ParentLog(child)
         self.artifacts = ChildArtifacts(child.questions, request)

@@ -110,6 +110,7 @@ class ChildCall:
                 "tenant_id": task.tenant_id,
                 "task": task.task,
                 "attempt": task.attempt,
+                "traceparent": task.traceparent,
                 "metadata": metadata_of(task),
             },
             "timeout_seconds": task.timeout_seconds,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from taskflow.core import jsontext
+from taskflow.core import jsontext, trace
 from taskflow.core.context import ContextLog
 from taskflow.logs import get_logger
 from taskflow.ports.metadata import ClaimedTask
@@ -31,6 +31,7 @@ class AttemptContext:
         self.tenant_id = task.tenant_id
         self.task = task.task
         self.attempt = task.attempt
+        self.traceparent = task.traceparent
         self._run = run
         self._monotonic = monotonic
         self._on_progress = on_progress
@@ -67,7 +68,12 @@ def metadata_of(task: ClaimedTask) -> dict[str, Any]:
 
 
 def task_log(task: ClaimedTask) -> ContextLog:
-    """A logger for the handler's own lines, which say which attempt they belong to."""
+    """A logger for the handler's own lines, which say which attempt they belong to, and which trace."""
+    fields = {} if task.traceparent is None else {"trace_id": trace.trace_id(task.traceparent)}
     return get_logger("taskflow.task").bind(
-        task=task.task, task_id=task.task_id, tenant_id=task.tenant_id, attempt=task.attempt
+        task=task.task,
+        task_id=task.task_id,
+        tenant_id=task.tenant_id,
+        attempt=task.attempt,
+        **fields,
     )

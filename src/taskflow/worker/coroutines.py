@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from taskflow.core import trace
 from taskflow.logs import bind_contextvars, get_logger
 from taskflow.worker.calls import Abandoned, Result
 from taskflow.worker.run import Run
@@ -72,6 +73,7 @@ class CoroutineCall:
         assert self._run is not None
         task = self._run.attempt.task
         bind_contextvars(task_id=task.task_id, tenant_id=task.tenant_id, attempt=task.attempt)
+        trace.CURRENT.set(task.traceparent)
         pid = os.getpid()
         try:
             self._value = await self._start()

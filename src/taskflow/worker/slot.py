@@ -11,6 +11,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from taskflow.core import trace
 from taskflow.core.errors import AttemptError, AttemptTimeoutError, StoreUnavailableError
 from taskflow.core.retry import Retry
 from taskflow.logs import bind_contextvars, get_logger
@@ -121,6 +122,7 @@ class Slot:
         kind, task = handler.declared.executor, run.attempt.task
         # Until the next attempt: whatever this thread logs, the handler's libraries included, belongs to this one.
         bind_contextvars(task_id=task.task_id, tenant_id=task.tenant_id, attempt=task.attempt)
+        trace.CURRENT.set(task.traceparent)
         timeout = task.timeout_seconds
         run.started_at = started
         run.due = due = started + (timeout if kind != "process" else timeout + START_SECONDS)

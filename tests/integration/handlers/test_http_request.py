@@ -250,3 +250,15 @@ def test_no_time_left_means_no_request() -> None:
     with http_server({"/": Reply()}) as server, pytest.raises(TimeoutError):
         handler(PlainContext(seconds_left=0.0), server.url + "/")
     assert server.received == []
+
+
+@pytest.mark.parametrize("own", [None, {"Traceparent": "mine"}])
+def test_the_trace_of_the_task_goes_along(own: dict[str, str] | None) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    handler = http_request_handler(VettedHttpSender(allow_private=True, max_body_bytes=10_000))
+    with http_server({"/": Reply(200)}) as server:
+        handler(PlainContext(traceparent=traceparent), server.url + "/", headers=own)
+        handler(PlainContext(), server.url + "/")
+    asked, without = server.received
+    assert asked.headers.get_all("traceparent") == (["mine"] if own else [traceparent])  # type: ignore[attr-defined]
+    assert "traceparent" not in without.headers

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from taskflow.core import trace
 from taskflow.core.context import TaskContext
 from taskflow.core.registry import Handler, Registry, TaskOptions
 from taskflow.core.retry import Reject, Retry
@@ -49,6 +50,11 @@ class ThrottledError(Exception):
 @in_process()
 def process_id() -> int:
     return os.getpid()
+
+
+@in_process()
+def process_trace(ctx: TaskContext) -> list[str | None]:
+    return [ctx.traceparent, trace.CURRENT.get()]
 
 
 @in_process()

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from taskflow.api import examples
 from taskflow.api.body import JSONRoute
-from taskflow.api.dependencies import RuntimeParts, Tenant, request_id_of
+from taskflow.api.dependencies import RuntimeParts, Tenant, request_id_of, traceparent_of
 from taskflow.api.errors import problem_of
 from taskflow.api.openapi import with_body
 from taskflow.api.routes import PREFIX
@@ -41,7 +41,11 @@ def submit_batch(
         raise InvalidRequestError(message, fields=[{"field": "tasks", "message": message}])
     wanted = [_submission(item) for item in body.tasks]
     good = [submission for submission in wanted if isinstance(submission, Submission)]
-    answers = iter(runtime.submissions.submit(tenant, good, request_id=request_id_of(request)))
+    answers = iter(
+        runtime.submissions.submit(
+            tenant, good, request_id=request_id_of(request), traceparent=traceparent_of(request)
+        )
+    )
     items = [
         _item(item.task, next(answers) if isinstance(submission, Submission) else submission)
         for item, submission in zip(body.tasks, wanted, strict=True)

@@ -22,6 +22,7 @@ from taskflow.api.dependencies import (
     instance_of,
     request_id_of,
     tenant_of,
+    traceparent_of,
 )
 from taskflow.api.openapi import problems, with_body
 from taskflow.api.routes import PREFIX
@@ -36,6 +37,13 @@ router = APIRouter(prefix=PREFIX, route_class=JSONRoute, tags=["Tasks"])
 
 _LINK = {"Location": {"description": "Where the task is", "schema": {"type": "string"}}}
 _REPLAYED = {"Idempotency-Replayed": {"description": "Always true", "schema": {"type": "string"}}}
+TRACEPARENT: dict[str, Any] = {
+    "name": "traceparent",
+    "in": "header",
+    "required": False,
+    "description": "W3C trace context that the task belongs to; one that is not valid is ignored",
+    "schema": {"type": "string"},
+}
 SUBMIT: dict[str, Any] = {
     "status_code": 202,
     "response_model": AcceptedTask,
@@ -61,7 +69,8 @@ SUBMIT: dict[str, Any] = {
                     "maxLength": 255,
                     "pattern": "^[!-~]+$",
                 },
-            }
+            },
+            TRACEPARENT,
         ]
     },
 }
@@ -77,13 +86,14 @@ async def submit_task(
     """
     runtime, tenant = instance_of(request).runtime, tenant_of(request)
     submission = body.to_submission(request.headers.get("idempotency-key"))
-    submissions, request_id = runtime.submissions, request_id_of(request)
+    submissions = runtime.submissions
+    origin = {"request_id": request_id_of(request), "traceparent": traceparent_of(request)}
     if len(await request.body()) > runtime.settings.inline_payload_bytes:
         # Its arguments go into the payload store first, and the event loop does not wait for disks.
-        submit = partial(submissions.submit, tenant, (submission,), request_id=request_id)
+        submit = partial(submissions.submit, tenant, (submission,), **origin)
         [answer] = await to_thread.run_sync(submit)
     else:
-        [answer] = await submissions.submit_async(tenant, (submission,), request_id=request_id)
+        [answer] = await submissions.submit_async(tenant, (submission,), **origin)
     if isinstance(answer, TaskFlowError):
         raise answer
     bind_contextvars(task_id=answer.task_id)
