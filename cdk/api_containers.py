@@ -11,7 +11,7 @@ from constructs import Construct
 
 from cdk.containers import Container, Containers
 from cdk.edge import Edge
-from cdk.parameters import chosen, reference
+from cdk.parameters import chosen, nothing, reference
 from cdk.profiles import API_PORT, ApiContainers
 from cdk.program import Program
 
@@ -96,9 +96,8 @@ class ContainerApi(Construct):
             cluster=self._containers.cluster.ref,
             task_definition=self.api.task_definition.ref,
             launch_type="FARGATE",
-            desired_count=aws.Token.as_number(
-                chosen(parameters.is_serving, reference(parameters.api_count), 0)
-            ),
+            # Scaling's business, which starts with its least; an update under load must not undo what it did.
+            desired_count=aws.Token.as_number(chosen(parameters.is_serving, nothing(), 0)),
             health_check_grace_period_seconds=60,
             deployment_configuration=service.DeploymentConfigurationProperty(
                 minimum_healthy_percent=100,

@@ -65,7 +65,6 @@ class Database(Construct):
             copy_tags_to_snapshot=True,
             delete_automated_backups=not profile.keeps_data,
             deletion_protection=numbers.is_protected,
-            enable_cloudwatch_logs_exports=["postgresql"],
         )
         self.instance.apply_removal_policy(
             aws.RemovalPolicy.SNAPSHOT if profile.keeps_data else aws.RemovalPolicy.DESTROY

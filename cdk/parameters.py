@@ -57,7 +57,7 @@ class Parameters(Construct):
         self.database_tls = self._text(
             "DatabaseTls",
             "verify-full: the zip files hold AWS's certificates for RDS (rds-ca-bundle.pem); require: they do not",
-            default="verify-full",
+            default="require",
             allowed=_TLS,
         )
         self.verifies_database = self._is("VerifiesDatabase", self.database_tls, _TLS[0])
@@ -155,7 +155,7 @@ class Parameters(Construct):
                 self.limits_api = self._unless("LimitsApi", self.api_concurrency, "0")
             case ApiContainers() as api:
                 self.image_uri = self._text(
-                    "ImageUri", "Image of API and long worker: in ECR of this account, or public"
+                    "ImageUri", "Image of API and long worker: in ECR of this account; a public one needs NatGateways"
                 )
                 self.image_architecture = self._text(
                     "ImageArchitecture",

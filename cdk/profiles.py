@@ -97,7 +97,7 @@ class Functions:
 class ApiContainers:
     """API instances on Fargate behind the load balancer."""
 
-    count: int  # at least, and at each deployment
+    count: int  # at least
     max_count: int
     cpu: int  # 1024: one vCPU
     memory_mib: int

@@ -52,7 +52,7 @@ API_CONTAINERS = [
     Promise("ApiTargets", "TargetGroupAttributes.load_balancing.algorithm.type", "round_robin"),
     Promise("ApiService", "DeploymentConfiguration.DeploymentCircuitBreaker", {"Enable": True, "Rollback": True}),
     Promise("ApiService", "DeploymentConfiguration.MinimumHealthyPercent", 100),
-    Promise("ApiService", "DesiredCount", _if("IsServing", _ref("ApiCount"), 0)),
+    Promise("ApiService", "DesiredCount", _if("IsServing", _ref("AWS::NoValue"), 0)),
     Promise("ApiService", "NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp", "DISABLED"),
     Promise("ApiScaling", "MinCapacity", _if("IsServing", _ref("ApiCount"), 0)),
     Promise("ApiScaling", "MaxCapacity", _if("IsServing", _ref("ApiMaxCount"), 0)),
