@@ -56,9 +56,8 @@ class SelfSigned:
         )
         for page in pages:
             for summary in page["CertificateSummaryList"]:
-                if summary.get("DomainName") == self.own_name and self._is_ours(
-                    summary["CertificateArn"]
-                ):
+                is_imported = summary.get("Type", "IMPORTED") == "IMPORTED"
+                if is_imported and self._is_ours(summary["CertificateArn"]):
                     return self._described(summary["CertificateArn"])
         return None
 

@@ -57,6 +57,7 @@ class SmokeTest:
             headers=headers,
             verify=self._tls(),
             timeout=_REQUEST_SECONDS,
+            limits=httpx.Limits(max_connections=None),  # those that failed are not waited for
         ) as http:
             checks = [self._healthy(http)]
             names = self._handlers(http)

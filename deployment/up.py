@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cdk.profiles import PROFILES, Profile
+from cdk.profiles import ANYWHERE, PROFILES, Profile
 from deployment import env_file
 from deployment.account import Account
 from deployment.address import Address, AddressOptions
@@ -271,6 +271,11 @@ class Deployment:
             result.certificate_file = self._options.out / f"{self._stack}.pem"
             self._options.out.mkdir(parents=True, exist_ok=True)
             result.certificate_file.write_text(pem)
+        if state.parameters.get("AllowedCidr") == ANYWHERE:
+            self._reporter.warn(
+                "the API asks nobody who they are, and the load balancer lets everybody in: "
+                "--set AllowedCidr=203.0.113.0/24 lets in only whom you know"
+            )
         if self._options.smoke_test:
             endpoint = self._address.endpoint(state)
             self._reporter.say(f"asking {endpoint.url}")

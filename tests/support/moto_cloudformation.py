@@ -19,17 +19,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import moto.acm.models as acm
 import moto.cloudformation.models as cloudformation
-import moto.cloudformation.parsing as parsing
-import moto.cloudformation.responses as responses
-import moto.ec2.models.vpcs as vpcs
 import moto.rds.models as rds
 import yaml
+from moto.cloudformation import parsing, responses
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.parsing import clean_json
 from moto.cloudformation.utils import get_stack_from_s3_url
 from moto.core.common_models import CloudFormationModel
-from moto.ec2.models import ec2_backends
+from moto.ec2.models import ec2_backends, vpcs
 from moto.secretsmanager.models import secretsmanager_backends
 
 TEMPLATES = Path(__file__).parents[2] / "cloudformation"
@@ -39,8 +38,7 @@ _STUBS: list[type] = []  # moto finds its models as subclasses that somebody ref
 
 def prepare() -> None:
     known = set(parsing.get_model_map())
-    for type_ in sorted(_wanted() - known):
-        _STUBS.append(_stub(type_))
+    _STUBS.extend(_stub(type_) for type_ in sorted(_wanted() - known))
     for function in (parsing.get_model_list, parsing.get_model_map, parsing.get_name_type_map):
         function.cache_clear()
     cloudformation.ChangeSet.apply = _apply
@@ -50,10 +48,12 @@ def prepare() -> None:
     parsing.clean_json = _clean_json
     parsing.ResourceMap.build_resource_diff = _resource_diff
     cloudformation.ChangeSet.diff = _changes
+    cloudformation.Stack.has_parameters = _has_parameters
     _keep_what_cannot_be_updated()
     _leave_networks_behind()
     _keep_reviewed_stacks_apart()
     _give_networks_ipv6()
+    _keep_tags_of_certificates()
     responses.CloudFormationResponse.update_termination_protection = _protect
     _guard_deletion()
     _give_databases_secrets()
@@ -235,6 +235,12 @@ def _changes(self: Any) -> list[Any]:
     ]
 
 
+def _has_parameters(self: Any, parameters: dict[str, Any]) -> bool:
+    """Those that were left to their defaults count, too."""
+    there = self.resource_map.resolved_parameters
+    return all(str(there.get(name)) == str(value) for name, value in parameters.items())
+
+
 def _keep_what_cannot_be_updated() -> None:
     update: Callable[..., Any] = parsing.parse_and_update_resource
 
@@ -245,6 +251,22 @@ def _keep_what_cannot_be_updated() -> None:
         return update(logical_id, definition, resources, *args, **kwargs) or there
 
     parsing.parse_and_update_resource = parse_and_update
+
+
+def _keep_tags_of_certificates() -> None:
+    """A certificate that is imported again under its ARN keeps its tags."""
+    add: Callable[..., str] = acm.AWSCertificateManagerBackend.import_certificate
+
+    def import_certificate(
+        self: Any, certificate: Any, private_key: Any, chain: Any, arn: Any, tags: Any
+    ) -> str:
+        before = self._certificates.get(arn)
+        imported = add(self, certificate, private_key, chain, arn, tags)
+        if before is not None:
+            self._certificates[imported].tags = before.tags
+        return imported
+
+    acm.AWSCertificateManagerBackend.import_certificate = import_certificate
 
 
 def _leave_networks_behind() -> None:

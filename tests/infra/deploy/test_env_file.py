@@ -26,7 +26,10 @@ _PRINTABLE = st.text(
 
 def test_other_lines_comments_order_and_line_ends_stay(tmp_path: Path) -> None:
     file = tmp_path / ".env"
-    before = "# mine\r\nexport OTHER='a b'  # why\r\nTASKFLOW_URL=old # keep this\r\n\r\nMULTI=\"two\r\nlines\"\r\nLAST=1"
+    before = (
+        "# mine\r\nexport OTHER='a b'  # why\r\nTASKFLOW_URL=old # keep this\r\n\r\n"
+        'MULTI="two\r\nlines"\r\nLAST=1'
+    )
     file.write_bytes(before.encode())
     changed = env_file.write(file, VALUES)
     after = file.read_bytes().decode()

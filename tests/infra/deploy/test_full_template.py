@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -65,7 +66,7 @@ def test_a_stage_from_nothing_to_its_end(full: Cloud, postgres_database: str) ->
     assert {change["logical_id"] for change in planned["changes"]} == {"WorkerFunction"}
     assert planned["cost_per_month"]["0"] > 0
     deploy.good("up", *common, *setting, "--yes")
-    with full.client("lambda") as functions:
+    with closing(full.client("lambda")) as functions:
         worker = functions.get_function_configuration(
             FunctionName=again["outputs"]["WorkerFunction"]
         )
@@ -83,7 +84,7 @@ def test_a_stage_from_nothing_to_its_end(full: Cloud, postgres_database: str) ->
     refused = deploy.run("destroy", "--stage", stage, "--yes")
     assert refused.code == 1
     assert "--delete-database" in refused.errors
-    with full.client("s3") as s3:
+    with closing(full.client("s3")) as s3:
         s3.put_object(Bucket=written["TASKFLOW_S3_BUCKET"], Key="payload", Body=b"x")
     refused = deploy.run("destroy", "--stage", stage, "--yes", "--delete-database", "--json")
     assert refused.json["error"]["code"] == "holds_data"
@@ -96,12 +97,12 @@ def test_a_stage_from_nothing_to_its_end(full: Cloud, postgres_database: str) ->
     assert f"deleted: stack {stack}" in gone.output
     assert "TASKFLOW_URL" not in (deploy.directory / ".env").read_text()
     assert deploy.run("status", "--stage", stage).code == 1
-    with full.client("acm") as acm:
+    with closing(full.client("acm")) as acm:
         there = acm.list_certificates(Includes={"keyTypes": ["EC_prime256v1"]})[
             "CertificateSummaryList"
         ]
         assert f"{stack}.taskflow.internal" not in {one["DomainName"] for one in there}
-    with full.client("s3") as s3:
+    with closing(full.client("s3")) as s3:
         buckets = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
         assert written["TASKFLOW_S3_BUCKET"] not in buckets
     assert "nothing is left" in deploy.good("destroy", "--stage", stage, "--yes").output

@@ -1,0 +1,84 @@
+"""deploy.py is killed (SIGKILL) at every call that changes something, before and after AWS has done it; each time it is
+run again, and goes on. What comes out is what one run makes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import closing
+
+import pytest
+import sqlalchemy as sa
+
+from tests.infra.deploy.cloud import Killer
+from tests.infra.deploy.conftest import Small
+from tests.support import aws
+
+_MOST_RUNS = 60
+_STAGES = {
+    "s3:PUT",
+    "acm:ImportCertificate",
+    "cloudformation:CreateChangeSet",
+    "cloudformation:ExecuteChangeSet",
+    "lambda:Invoke",
+    "cloudformation:UpdateTerminationProtection",
+}
+
+
+@pytest.fixture
+def killer(stage: Small) -> Killer:
+    def kill() -> None:
+        os.kill(stage.deploy.process_id, signal.SIGKILL)
+
+    return Killer(stage.proxy, kill)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_run_killed_anywhere_is_continued_by_the_next(
+    stage: Small, killer: Killer, postgres_database: str, before: bool
+) -> None:
+    with stage.proxy.intercepting(killer):
+        for _ in range(_MOST_RUNS):
+            killer.arm(before=before)
+            done = stage.up("--no-smoke-test")
+            if not killer.is_armed:
+                assert done.code == -signal.SIGKILL, done
+                continue
+            break  # there was no call left at which none had died
+        assert done.code == 0, done
+    died_at = {place.partition(" ")[2] for place in killer.killed_at}
+    assert died_at >= _STAGES
+    assert stage.up("--json").json["changes"] == []
+    status = stage.deploy.good("status", *stage.common, "--json").json
+    assert status["state"]["parameters"]["Serving"] == "true"
+    assert status["state"]["is_protected"]
+    engine = sa.create_engine(postgres_database)
+    assert "tasks" in sa.inspect(engine).get_table_names()
+    engine.dispose()
+    assert len(certificates(stage)) == 1  # however often it was imported
+
+    with stage.proxy.intercepting(killer):
+        for _ in range(_MOST_RUNS):
+            killer.arm(before=before)
+            done = stage.deploy.run("destroy", *stage.common, "--yes", "--delete-payloads")
+            if not killer.is_armed:
+                assert done.code == -signal.SIGKILL, done
+                continue
+            break
+        assert done.code == 0, done
+    assert stage.deploy.run("status", *stage.common).code == 1
+    assert certificates(stage) == []
+
+
+def certificates(stage: Small) -> list[str]:
+    """In ACM, of this stack."""
+    with closing(aws.client("acm", stage.proxy.url)) as acm:
+        found = acm.list_certificates()["CertificateSummaryList"]
+        arns = [one["CertificateArn"] for one in found]
+        return [
+            arn
+            for arn in arns
+            if {"Key": "taskflow:stack", "Value": stage.stack}
+            in acm.list_tags_for_certificate(CertificateArn=arn).get("Tags", [])
+        ]

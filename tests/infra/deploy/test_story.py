@@ -1,0 +1,113 @@
+"""A stage on MiniStack, which rolls back, protects, refuses what is too large, and runs the migrate function."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import sqlalchemy as sa
+
+from tests.infra.deploy.cloud import operation
+from tests.infra.deploy.conftest import Small
+from tests.support import aws
+
+_BAD_QUEUE = {
+    "Type": "AWS::SQS::Queue",
+    "Properties": {
+        "RedrivePolicy": {
+            "deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:nowhere",
+            "maxReceiveCount": 3,
+        }
+    },
+}
+
+
+def test_up_again_changed_failing_mended_destroyed(stage: Small, postgres_database: str) -> None:
+    first = stage.up()
+    assert first.code == 0, first
+    engine = sa.create_engine(postgres_database)
+    assert "tasks" in sa.inspect(engine).get_table_names()
+    engine.dispose()
+    assert "task: echo " in first.output
+    assert stage.status() in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
+
+    again = stage.up("--json").json
+    assert (again["changes"], again["migrated"]) == ([], None)
+
+    changed = stage.up("--set", "WorkerMemory=2048", "--json").json
+    [change] = changed["changes"]
+    assert (change["logical_id"], change["action"]) == ("WorkerFunction", "change")
+    assert [text.partition(":")[0] for text in change["properties"]] == ["MemorySize"], change
+
+    # A resource that cannot be made: rolled back, told with its reason, and everything goes on as before.
+    stage.template["Resources"]["BadQueue"] = _BAD_QUEUE
+    stage.write_template()
+    failed = stage.up()
+    assert failed.code == 1, failed
+    assert (
+        "was rolled back; it runs as before (UPDATE_ROLLBACK_COMPLETE): BadQueue (AWS::SQS::Queue): "
+        in failed.errors
+    )
+    assert "run `deploy.py up` again" in failed.errors
+    said = stage.deploy.good("status", *stage.common).output
+    assert "failed: BadQueue" in said
+    del stage.template["Resources"]["BadQueue"]
+    stage.write_template()
+    mended = stage.up()
+    assert mended.code == 0, mended
+
+    # What would lose data is refused, in the plan's own words, and nothing is begun.
+    properties = stage.template["Resources"]["CriticalQueue"]["Properties"]
+    properties["QueueName"] = f"{stage.stack}-other"
+    stage.write_template()
+    stage.proxy.forget()
+    refused = stage.up("--json")
+    assert (refused.code, refused.json["error"]["code"]) == (1, "replacement_refused")
+    assert "replace CriticalQueue" in refused.errors
+    assert "cloudformation:ExecuteChangeSet" not in {operation(r) for r in stage.proxy.requests}
+    allowed = stage.up("--allow-replacement")
+    assert allowed.code == 0, allowed
+
+    with closing(aws.client("cloudformation", stage.proxy.url)) as client:
+        refusal = None
+        try:
+            client.delete_stack(StackName=stage.stack)
+        except client.exceptions.ClientError as exc:
+            refusal = str(exc)
+        assert refusal is not None, "the stack is not protected"
+        assert "TerminationProtection" in refusal
+    gone = stage.deploy.good("destroy", *stage.common, "--yes")
+    assert f"deleted: stack {stage.stack}" in gone.output
+    assert stage.deploy.run("status", *stage.common).code == 1
+
+
+def test_a_creation_that_failed_is_deleted_and_begun_anew(stage: Small) -> None:
+    stage.template["Resources"]["BadQueue"] = _BAD_QUEUE
+    stage.write_template()
+    failed = stage.up()
+    assert failed.code == 1, failed
+    assert f"{stage.stack} could not be created and is ROLLBACK_COMPLETE: BadQueue" in failed.errors
+    planned = stage.deploy.run(
+        "plan", *stage.common, "--image", "none", "--build-directory", str(stage.packages)
+    )
+    assert planned.code == 1
+    assert "begins anew" in planned.errors
+    del stage.template["Resources"]["BadQueue"]
+    stage.write_template()
+    done = stage.up()
+    assert done.code == 0, done
+    assert "DELETE_COMPLETE" in done.output
+    assert "task: echo " in done.output
+    stage.deploy.good("destroy", *stage.common, "--yes")
+
+
+def test_a_plan_leaves_nothing_behind(stage: Small) -> None:
+    tasks = ("--tasks", "shop.tasks", "--image", "none", "--build-directory", str(stage.packages))
+    planned = stage.deploy.good("plan", "--profile", "standard", *stage.common, *tasks)
+    assert "to add" in planned.output
+    assert "a month idle" in planned.output
+    assert stage.deploy.run("status", *stage.common).code == 1
+    with closing(aws.client("acm", stage.proxy.url)) as acm:
+        there = acm.list_certificates(Includes={"keyTypes": ["EC_prime256v1"]})[
+            "CertificateSummaryList"
+        ]
+        assert f"{stage.stack}.taskflow.internal" not in {one.get("DomainName") for one in there}
