@@ -3,7 +3,8 @@
 Event source: the dead-letter queues, ReportBatchItemFailures on.
 """
 
+from lambdas import started
 from taskflow.serverless.container import Container
 from taskflow.serverless.dead_letters import DeadLettersFunction
 
-handler = DeadLettersFunction(Container("lambda-dead-letters"))
+handler = started(DeadLettersFunction(Container("lambda-dead-letters")))

@@ -3,7 +3,8 @@
 Handler: `lambdas.maintenance.handler`, called by a schedule, once a minute. Any number may run at once.
 """
 
+from lambdas import started
 from taskflow.serverless.container import Container
 from taskflow.serverless.maintenance import MaintenanceFunction
 
-handler = MaintenanceFunction(Container("lambda-maintenance"))
+handler = started(MaintenanceFunction(Container("lambda-maintenance")))

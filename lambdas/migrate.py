@@ -3,6 +3,7 @@
 Handler: `lambdas.migrate.handler`.
 """
 
+from lambdas import started
 from taskflow.serverless.migrate import MigrateFunction
 
-handler = MigrateFunction()
+handler = started(MigrateFunction())

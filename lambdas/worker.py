@@ -4,7 +4,8 @@ Event source: the queues of the priorities, ReportBatchItemFailures on; their vi
 function's timeout, better six times as long.
 """
 
+from lambdas import started
 from taskflow.serverless.container import Container
 from taskflow.serverless.worker import WorkerFunction
 
-handler = WorkerFunction(Container("lambda-worker"))
+handler = started(WorkerFunction(Container("lambda-worker")))

@@ -1,4 +1,4 @@
-"""What is deployed: reproducible zips for functions, an image for containers. See docs/packaging.md."""
+"""What is deployed: reproducible zips for functions, an image for containers. See docs/lambda.md."""
 
 from deployment.packaging.errors import PackagingError
 from deployment.packaging.own_code import Kind

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
-from taskflow.bootstrap import Runtime, build
+from taskflow.bootstrap import Runtime, build, import_tasks
 from taskflow.calls.embedded import RuntimeCalls
 from taskflow.core.arguments import did_you_mean
 from taskflow.core.errors import ConfigurationError, NoActiveAppError
@@ -251,15 +250,6 @@ class TaskFlow(RuntimeCalls):
         worker = self.worker
         if worker is not None:
             worker.cancel(keys)
-
-
-def import_tasks(settings: Settings) -> None:
-    """Import the modules of ``TASKFLOW_TASKS``. Raises ConfigurationError."""
-    for name in settings.tasks:
-        try:
-            import_module(name)
-        except ImportError as exc:
-            raise ConfigurationError(f"TASKFLOW_TASKS: cannot import {name!r}: {exc}") from exc
 
 
 def _settings(given: Settings | None, overrides: dict[str, Any]) -> Settings:

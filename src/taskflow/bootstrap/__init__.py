@@ -7,6 +7,7 @@ from taskflow.bootstrap.payloads import build_payload_store, provision_bucket
 from taskflow.bootstrap.queues import build_event_queue, build_queue, provision_queues
 from taskflow.bootstrap.runtime import Runtime, build
 from taskflow.bootstrap.stores import Stores, build_database, build_stores, migrate_store
+from taskflow.bootstrap.task_modules import import_tasks
 from taskflow.bootstrap.world import build_clock, build_protection
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "build_protection",
     "build_queue",
     "build_stores",
+    "import_tasks",
     "migrate_store",
     "provision_bucket",
     "provision_queues",

@@ -120,7 +120,7 @@ def _examine(settings: Settings, *, fix: bool) -> Iterator[Finding]:
 
 def _wrong_tasks(settings: Settings) -> str | None:
     """Why the modules of TASKFLOW_TASKS cannot be imported, if they cannot."""
-    from taskflow.app import import_tasks
+    from taskflow.bootstrap import import_tasks
     from taskflow.core.errors import ConfigurationError
 
     try:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from taskflow import logs
-from taskflow.app import import_tasks
-from taskflow.bootstrap import Runtime, build, build_clock, build_event_queue
+from taskflow.bootstrap import Runtime, build, build_clock, build_event_queue, import_tasks
 from taskflow.core.errors import TaskFlowError
 from taskflow.ports.events import EventQueue
 from taskflow.settings import Settings, load

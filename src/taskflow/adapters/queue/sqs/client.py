@@ -15,7 +15,8 @@ _OTHER_THREADS = 16  # requests that submit, the relay, the committer, the finis
 
 
 class Clients(NamedTuple):
-    """Two of the same, because one setting differs: ``polls`` waits for messages, ``calls`` must answer soon."""
+    """Two, because one setting differs: ``polls`` waits for messages, ``calls`` must answer soon. Who receives none has
+    one."""
 
     calls: Any
     polls: Any
@@ -53,18 +54,15 @@ def sqs_clients(*, region: str | None, threads: int = 0, receivers: int = 4) -> 
 
     try:
         aws = session(region)
-        return Clients(
-            calls=aws.create_client("sqs", config=config(_READ_SECONDS, threads + _OTHER_THREADS)),
-            polls=aws.create_client(
-                "sqs", config=config(LONG_POLL_SECONDS + _READ_SECONDS, max(1, receivers))
-            ),
-        )
+        calls = aws.create_client("sqs", config=config(_READ_SECONDS, threads + _OTHER_THREADS))
+        if not receivers:
+            return Clients(calls, calls)
+        polls = config(LONG_POLL_SECONDS + _READ_SECONDS, receivers)
+        return Clients(calls, aws.create_client("sqs", config=polls))
     except (BotoCoreError, ValueError) as exc:
         raise ConfigurationError(f"SQS cannot be used as AWS's variables are set: {exc}") from exc
 
 
 def sqs_client(*, region: str | None, threads: int = 0) -> Any:
     """A single one, for short calls."""
-    clients = sqs_clients(region=region, threads=threads)
-    clients.polls.close()
-    return clients.calls
+    return sqs_clients(region=region, threads=threads, receivers=0).calls
