@@ -1,0 +1,67 @@
+"""The metadata store, one Protocol per reader. It is the truth about every task.
+
+All moments are Unix microseconds of *database* time. Every method is one transaction; all raise StoreUnavailableError
+(nothing was written; safe to repeat). Contract: tests/contract/metadata, on SQLite and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from taskflow.ports.metadata.artifacts import ArtifactStore, NewArtifact, StoredArtifact
+from taskflow.ports.metadata.execution import (
+    ClaimedTask,
+    ClaimResult,
+    ExecutionStore,
+    FinishResult,
+    HeartbeatResult,
+    Lease,
+    LostTask,
+    Outcome,
+    Unclaimed,
+)
+from taskflow.ports.metadata.insights import Backlog, InsightStore, TaskCounts
+from taskflow.ports.metadata.keys import OutboxEntry, TaskKey
+from taskflow.ports.metadata.maintenance import MaintenanceStore
+from taskflow.ports.metadata.outbox import OutboxStore, ResendStore
+from taskflow.ports.metadata.submissions import InsertResult, SubmissionStore
+from taskflow.ports.metadata.tasks import (
+    CancelResult,
+    FailureGroup,
+    RedriveResult,
+    StoredTask,
+    TaskFilter,
+    TaskStore,
+)
+from taskflow.ports.metadata.workers import WorkerRecord, WorkerStore
+
+__all__ = [
+    "ArtifactStore",
+    "Backlog",
+    "CancelResult",
+    "ClaimResult",
+    "ClaimedTask",
+    "ExecutionStore",
+    "FailureGroup",
+    "FinishResult",
+    "HeartbeatResult",
+    "InsertResult",
+    "InsightStore",
+    "Lease",
+    "LostTask",
+    "MaintenanceStore",
+    "NewArtifact",
+    "OutboxEntry",
+    "OutboxStore",
+    "Outcome",
+    "RedriveResult",
+    "ResendStore",
+    "StoredArtifact",
+    "StoredTask",
+    "SubmissionStore",
+    "TaskCounts",
+    "TaskFilter",
+    "TaskKey",
+    "TaskStore",
+    "Unclaimed",
+    "WorkerRecord",
+    "WorkerStore",
+]

@@ -1,0 +1,22 @@
+"""The store as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+
+class MaintenanceStore(Protocol):
+    """Whole-store operations: migration, backup, checks."""
+
+    def ping(self) -> None:
+        """Raises StoreUnavailableError when the store cannot be read *and* written."""
+        ...
+
+    def export(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Every row as (table, columns), from one consistent snapshot, parents before children."""
+        ...
+
+    def import_rows(self, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> int:
+        """Replace the whole content in one transaction; returns the number of rows. Raises BackupInvalidError."""
+        ...
