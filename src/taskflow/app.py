@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from taskflow.bootstrap import Runtime, build, import_tasks
 from taskflow.calls.embedded import RuntimeCalls
 from taskflow.core.arguments import did_you_mean
 from taskflow.core.errors import ConfigurationError, NoActiveAppError
 from taskflow.core.registry import Registry, registry
-from taskflow.observability.periodic import PeriodicMetrics
 from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import TaskKey
 from taskflow.services import home_checks, queue_checks
@@ -24,6 +23,9 @@ from taskflow.services.doctor import Doctor
 from taskflow.settings import Settings, load
 from taskflow.worker.background import Background
 from taskflow.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from taskflow.observability.periodic import PeriodicMetrics
 
 
 @dataclass(slots=True)
@@ -239,6 +241,8 @@ class TaskFlow(RuntimeCalls):
         """Those with workers look at the store as well, as at what the others left undone."""
         if runtime.metrics is None or runtime.backlog is None:
             return None
+        from taskflow.observability.periodic import PeriodicMetrics
+
         return PeriodicMetrics(
             runtime.metrics,
             seconds=self.settings.metrics_emf_seconds,

@@ -27,7 +27,6 @@ from taskflow.ports.liveness import Liveness
 from taskflow.ports.payloads import PayloadStore
 from taskflow.ports.queue import TaskQueue
 from taskflow.services.artifacts import Artifacts
-from taskflow.services.backlog import BacklogMeasurement
 from taskflow.services.completions import Completions
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
@@ -48,6 +47,7 @@ from taskflow.settings import Settings
 if TYPE_CHECKING:
     from taskflow.adapters.metadata.database import Database
     from taskflow.observability.metrics import Metrics
+    from taskflow.services.backlog import BacklogMeasurement
 
 
 @dataclass(frozen=True)
@@ -247,6 +247,14 @@ def _wire(
         resending=Resending(stores.resending, queue, silent_seconds=settings.queue_resend_seconds),
         insights=Insights(stores.insights, workers=stores.workers, queue=queue, counters=counters),
         metrics=metrics,
-        backlog=None if metrics is None else BacklogMeasurement(stores.insights, metrics),
+        backlog=_measurement(stores, metrics),
         database=database,
     )
+
+
+def _measurement(stores: Stores, metrics: Metrics | None) -> BacklogMeasurement | None:
+    if metrics is None:
+        return None
+    from taskflow.services.backlog import BacklogMeasurement
+
+    return BacklogMeasurement(stores.insights, metrics)
