@@ -1,6 +1,6 @@
 # TaskFlow from a fresh clone: `make run`, `make test`. Needs Python 3.11 or newer; everything else goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check templates format bench lock clean
+.PHONY: help run cluster deploy test check templates format bench lock clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -18,6 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INPUTS := $(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | tr -d ' ')
 RUN_STAMP := $(VENV)/.installed-run-$(INPUTS)
 CLUSTER_STAMP := $(VENV)/.installed-cluster-$(INPUTS)
+DEPLOY_STAMP := $(VENV)/.installed-deploy-$(INPUTS)
 DEV_STAMP := $(VENV)/.installed-dev-$(INPUTS)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # uv installs in seconds what takes pip minutes. Where only pip has been told of the packages' index, pip does it.
@@ -32,6 +33,9 @@ run: $(RUN_STAMP) ## Run TaskFlow with the sample tasks on http://127.0.0.1:8000
 
 cluster: $(CLUSTER_STAMP) ## Run it as on AWS: 3 API instances, 2 workers, PostgreSQL, SQS and S3 emulated
 	@PYTHONPATH=. TASKFLOW_TASKS="$${TASKFLOW_TASKS-examples.sample_tasks}" exec $(BIN)/taskflow cluster $(ARGS)
+
+deploy: $(DEPLOY_STAMP) ## Deploy to AWS: ARGS="plan --profile dev", see docs/deploy-reference.md
+	@exec $(BIN)/python deploy.py $(ARGS)
 
 test: $(DEV_STAMP) ## Run every test in parallel (ARGS="-k name" for some)
 	@exec $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
@@ -90,6 +94,11 @@ $(CLUSTER_STAMP): $(RUN_STAMP)
 	@echo 'Installing what the cluster needs into $(VENV)'
 	@$(call install,-c requirements.lock --no-build-isolation -e '.[cluster]',--compile-bytecode)
 	@rm -f $(VENV)/.installed-cluster-* && touch $@
+
+$(DEPLOY_STAMP): $(RUN_STAMP)
+	@echo 'Installing what deploy.py needs into $(VENV)'
+	@$(call install,-c requirements.lock --no-build-isolation -e '.[deploy]',--compile-bytecode)
+	@rm -f $(VENV)/.installed-deploy-* && touch $@
 
 $(DEV_STAMP): | $(BIN)/uv
 	@echo 'Installing TaskFlow and its development tools into $(VENV)'

@@ -73,9 +73,10 @@ class ChangeSets:
         described = self._wait(change_set_id, wanted.stack)
         if described["Status"] != "CREATE_COMPLETE":
             reason = described.get("StatusReason", "")
-            details = self._refusals(change_set_id)
+            nothing_to_do = _says_no_changes(reason)
+            details = [] if nothing_to_do else self._refusals(change_set_id)
             self.discard(change_set_id, wanted.stack)
-            if _says_no_changes(reason):
+            if nothing_to_do:
                 return None
             raise DeployError(
                 f"CloudFormation refuses the change set: {'; '.join([reason or described['Status'], *details])}",

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
@@ -41,6 +42,12 @@ def explaining() -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError) as exc:
         raise explained(exc) from exc
+    except ResponseParserError as exc:
+        raise DeployError(
+            "Something between here and AWS answered in its place.",
+            "Check the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL, then run the same command again.",
+            code="aws_unavailable",
+        ) from exc
     except (KeyboardInterrupt, EOFError) as exc:
         raise DeployError(
             "Interrupted. What AWS has begun goes on there.",

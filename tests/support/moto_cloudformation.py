@@ -299,7 +299,8 @@ def _keep_reviewed_stacks_apart() -> None:
 def _protect(self: Any) -> str:
     name = self._get_param("StackName")
     stack = self.cloudformation_backend.get_stack(name)
-    stack.enable_termination_protection = self._get_param("EnableTerminationProtection") == "true"
+    wanted = self._get_param("EnableTerminationProtection")
+    stack.enable_termination_protection = wanted in (True, "true")
     return (
         "<UpdateTerminationProtectionResponse><UpdateTerminationProtectionResult>"
         f"<StackId>{stack.stack_id}</StackId>"

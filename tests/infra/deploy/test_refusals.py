@@ -166,7 +166,9 @@ def test_recover_finishes_a_rollback_and_leaves_out_what_it_is_told_to(there: Sm
         if operation(request) != "cloudformation:ContinueUpdateRollback":
             return None
         asked.append(parameters(request))
-        return Answer(200, {"Content-Type": "text/xml"}, b"<ContinueUpdateRollbackResponse/>")
+        body = b"<ContinueUpdateRollbackResult/>"
+        body = b"<ContinueUpdateRollbackResponse>" + body + b"</ContinueUpdateRollbackResponse>"
+        return Answer(200, {"Content-Type": "text/xml"}, body)
 
     def status(body: str) -> str:
         now = "UPDATE_ROLLBACK_COMPLETE" if asked else "UPDATE_ROLLBACK_FAILED"
