@@ -90,13 +90,16 @@ def main(kind: str, port: str) -> None:
     os.environ.pop("PYTHONPATH", None)  # functions that MiniStack runs find nothing of ours
     guard = Guard()
     if kind == "moto":
-        from moto import server
+        from unittest import mock
 
-        serve = server.run_simple
-        server.run_simple = lambda host, port, app, **options: serve(
-            host, port, wsgi(app, guard), **options
-        )
-        server.main(["-H", "127.0.0.1", "-p", port])
+        from moto import server
+        from werkzeug.serving import run_simple
+
+        def serve(host: str, port: int, app: Any, **options: Any) -> None:
+            run_simple(host, port, wsgi(app, guard), **options)
+
+        with mock.patch.object(server, "run_simple", serve):
+            server.main(["-H", "127.0.0.1", "-p", port])
     else:
         from ministack import app
 

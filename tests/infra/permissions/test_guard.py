@@ -164,7 +164,9 @@ def test_the_behaviour_suite_would_fail_if_the_worker_were_allowed_less(
         path, _, query = asked.path.partition("?")
         headers = {name.lower(): value for name, value in asked.headers.items()}
         refusal = watching.look(Request(asked.method, path, query, headers, asked.body))
-        return refusal and Answer(refusal.status, refusal.headers, refusal.body)
+        if refusal is None:
+            return None
+        return Answer(refusal.status, refusal.headers, refusal.body)
 
     def text(number: int) -> str:
         return str(number)
