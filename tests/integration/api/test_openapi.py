@@ -10,7 +10,6 @@ import httpx
 import jsonschema_rs
 import pytest
 import schemathesis
-from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import load_all_checks
 from schemathesis.generation import GenerationMode
@@ -26,9 +25,13 @@ load_all_checks()
 MUST_BE_STATED = ("get", "post", "put", "patch", "delete")
 
 
-@pytest.fixture
-def document(app: FastAPI) -> dict[str, Any]:
-    return app.openapi()
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """It says the same on every backend."""
+    home = tmp_path_factory.mktemp("document")
+    runtime = build(load(home=home), registry=sample_registry(), with_worker=False)
+    yield create_app(runtime).openapi()
+    runtime.close()
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
