@@ -68,7 +68,7 @@ FINDINGS: Final = (
     Finding(
         "EC23",
         r"Edge/LoadBalancerSecurityGroup",
-        "it is the public door: HTTPS for everybody, HTTP only to be sent there",
+        "it is the public door, unless AllowedCidr says for whom; HTTP is only sent to HTTPS",
     ),
     Finding("RDS3", r"Database/Database", "a parameter says whether there is a standby"),
     Finding(

@@ -31,13 +31,13 @@ class Edge(Construct):
             self,
             "LoadBalancerSecurityGroup",
             vpc_id=network.vpc.ref,
-            group_description="Load balancer: HTTP and HTTPS from anywhere",
+            group_description="Load balancer: HTTP and HTTPS",
             security_group_ingress=[
                 ec2.CfnSecurityGroup.IngressProperty(
                     ip_protocol="tcp",
                     from_port=port,
                     to_port=port,
-                    cidr_ip="0.0.0.0/0",
+                    cidr_ip=reference(parameters.allowed_cidr),
                     description=description,
                 )
                 for port, description in ((80, "is sent to HTTPS"), (443, "HTTPS"))

@@ -15,7 +15,7 @@ class FlowLogs(Construct):
 
     def __init__(self, scope: Construct, id_: str, program: Program) -> None:
         super().__init__(scope, id_)
-        self.log_group = program.log_group(self, "FlowLogsLogs", "network")
+        self.log_group = program.log_group(self, "NetworkLogs", "network")
         role = Role(
             self,
             "FlowLogsRole",

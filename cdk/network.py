@@ -12,7 +12,7 @@ from cdk.parameters import Parameters, chosen
 _CIDR = "10.0.0.0/16"
 _SUBNET_BITS = 12  # 4,094 addresses each
 _IPV6_SUBNET_BITS = 64
-_ANYWHERE, _ANYWHERE_IPV6 = "0.0.0.0/0", "::/0"
+_ANYWHERE_IPV6 = "::/0"
 
 
 class Network(Construct):
@@ -73,7 +73,7 @@ class Network(Construct):
             self,
             "PublicRoute",
             route_table_id=table.ref,
-            destination_cidr_block=_ANYWHERE,
+            destination_cidr_block=profiles.ANYWHERE,
             gateway_id=gateway.ref,
         )
         route.add_resource_dependency(attachment)
@@ -133,7 +133,7 @@ class Network(Construct):
                 self,
                 f"PrivateRoute{zone + 1}",
                 route_table_id=table.ref,
-                destination_cidr_block=_ANYWHERE,
+                destination_cidr_block=profiles.ANYWHERE,
                 nat_gateway_id=nearest,
             )
             address.cfn_options.condition = gateway.cfn_options.condition = condition
@@ -174,7 +174,7 @@ class Network(Construct):
             vpc_id=self.vpc.ref,
             group_description=description,
             security_group_egress=[
-                _rule("-1", "what tasks call is theirs to say", cidr_ip=_ANYWHERE),
+                _rule("-1", "what tasks call is theirs to say", cidr_ip=profiles.ANYWHERE),
                 _rule("-1", "the same over IPv6", cidr_ipv6=_ANYWHERE_IPV6),
             ],
         )

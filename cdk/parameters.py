@@ -8,6 +8,7 @@ import aws_cdk as aws
 from constructs import Construct
 
 from cdk.profiles import (
+    ANYWHERE,
     LAMBDA_RUNTIMES,
     LOG_RETENTION_DAYS,
     LONGEST_DELAY_DAYS,
@@ -125,6 +126,11 @@ class Parameters(Construct):
             "Zone of Route 53 that DomainName is in; empty: it is pointed here by hand",
             "",
         )
+        self.allowed_cidr = self._text(
+            "AllowedCidr",
+            "IPv4 addresses that the load balancer accepts requests from, e.g. 203.0.113.0/24",
+            ANYWHERE,
+        )
         self.alarm_email = self._text("AlarmEmail", "Who is told of alarms; empty: nobody", "")
         has_domain = self._unless("HasDomain", self.domain_name, "")
         has_zone = self._unless("HasHostedZone", self.hosted_zone_id, "")
@@ -155,7 +161,8 @@ class Parameters(Construct):
                 self.limits_api = self._unless("LimitsApi", self.api_concurrency, "0")
             case ApiContainers() as api:
                 self.image_uri = self._text(
-                    "ImageUri", "Image of API and long worker: in ECR of this account; a public one needs NatGateways"
+                    "ImageUri",
+                    "Image of API and long worker: in ECR of this account; a public one needs NatGateways",
                 )
                 self.image_architecture = self._text(
                     "ImageArchitecture",

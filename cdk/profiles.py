@@ -19,6 +19,7 @@ LONG_VISIBILITY_SECONDS: Final = 60
 RETENTION_SECONDS: Final = 4 * 86_400
 DEAD_LETTER_RETENTION_SECONDS: Final = 14 * 86_400
 
+ANYWHERE: Final = "0.0.0.0/0"
 DATABASE_PORT: Final = 5432
 POSTGRES_MAJOR: Final = "17"
 API_PORT: Final = 8000  # of the image: GET /health of an API instance, and of a worker

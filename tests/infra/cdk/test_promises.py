@@ -35,6 +35,8 @@ EDGE = [
     Promise("LoadBalancer", "Scheme", "internet-facing"),
     Promise("LoadBalancer", "LoadBalancerAttributes.routing.http.drop_invalid_header_fields.enabled", "true"),
     Promise("LoadBalancer", "LoadBalancerAttributes.routing.http.desync_mitigation_mode", "strictest"),
+    Promise("LoadBalancerSecurityGroup", "SecurityGroupIngress.0.CidrIp", _ref("AllowedCidr")),
+    Promise("LoadBalancerSecurityGroup", "SecurityGroupIngress.1.CidrIp", _ref("AllowedCidr")),
     Promise("HttpsListener", "Protocol", "HTTPS"),
     Promise("HttpsListener", "SslPolicy", "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"),
     Promise("HttpsListener", "Certificates.0.CertificateArn",
