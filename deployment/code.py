@@ -10,6 +10,7 @@ from typing import get_args
 
 from cdk.profiles import Profile
 from deployment.artifacts import ArtifactBucket
+from deployment.database_tls import ENCRYPTED, VERIFIED
 from deployment.errors import UsageError
 from deployment.packaging import build, runtime_of
 from deployment.packaging.own_code import Kind
@@ -20,12 +21,18 @@ _PARAMETERS: Mapping[Kind, str] = {"worker": "WorkerCodeKey", "api": "ApiCodeKey
 
 @dataclass(frozen=True)
 class CodeOptions:
-    """``requirements``: None if the tasks need nothing. ``out`` keeps packages that were built."""
+    """``requirements``: None if the tasks need nothing. ``out`` keeps packages that were built. ``database_ca``: see
+    `deployment.database_tls`."""
 
     root: Path
     task_modules: Sequence[str]
     requirements: Path | None
     out: Path
+    database_ca: bytes | None = None
+
+    @property
+    def database_tls(self) -> str:
+        return VERIFIED if self.database_ca else ENCRYPTED
 
 
 def python_version() -> str:
@@ -46,6 +53,7 @@ def package(
         "CodeBucket": bucket.name,
         "LambdaRuntime": runtime_of(version),
         "TaskModules": ",".join(options.task_modules),
+        "DatabaseTls": options.database_tls,
     }
     for kind in _kinds(profile):
         reporter.say(f"packaging the {kind} for {runtime_of(version)}")
@@ -56,6 +64,7 @@ def package(
             requirements=options.requirements,
             python_version=version,
             out=options.out,
+            database_ca=options.database_ca,
         )
         if uploading:
             bucket.upload(built.path, kind=kind, sha256_hex=built.sha256_hex)

@@ -20,6 +20,7 @@ from deployment.account import Account
 from deployment.aws_errors import error_code
 from deployment.code import CodeOptions
 from deployment.errors import DeployError
+from deployment.packaging.package import DATABASE_CA
 from deployment.packaging.task_code import TaskCode
 from deployment.reporter import Reporter
 from deployment.target import ROOT
@@ -33,6 +34,7 @@ _CONTEXT = (
     "LICENSE",
     "src",
 )
+_IMAGE_DATABASE_CA = f"/opt/taskflow/{DATABASE_CA}"  # as the template says
 _KEPT_IMAGES = 20
 _ARCHITECTURES = {"x86_64": "X86_64", "amd64": "X86_64", "aarch64": "ARM64", "arm64": "ARM64"}
 _PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
@@ -137,6 +139,7 @@ class ImageBuilder:
             content = path.read_bytes()
             digest.update(f"\n{name} {len(content)}\n".encode())
             digest.update(content)
+        digest.update(options.database_ca or b"")
         return digest.hexdigest()[:32]
 
     def _build(self, docker: str, image: Image, options: CodeOptions) -> None:
@@ -161,6 +164,9 @@ class ImageBuilder:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, target)
             lines.append("COPY tasks /app")
+            if options.database_ca:
+                (context / DATABASE_CA).write_bytes(options.database_ca)
+                lines.append(f"COPY {DATABASE_CA} {_IMAGE_DATABASE_CA}")
             (context / "Dockerfile").write_text("\n".join([*lines, ""]))
             self._docker([*command, "--tag", image.uri, str(context)])
 

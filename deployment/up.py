@@ -20,6 +20,7 @@ from deployment.artifacts import ArtifactBucket
 from deployment.change_sets import ChangeSets, Wanted
 from deployment.changes import Change
 from deployment.code import CodeOptions, package, task_modules
+from deployment.database_tls import VERIFIED, certificates_for
 from deployment.errors import UsageError
 from deployment.image import ImageBuilder
 from deployment.migration import Code, Migrated, Migration
@@ -47,6 +48,7 @@ _DECIDED_HERE = {
     "Serving": "deploy.py decides it.",
     "TaskModules": "Use --tasks.",
     "ImageUri": "Use --image.",
+    "DatabaseTls": "Use --database-ca.",
     "CertificateArn": "Use --certificate-arn.",
     "DomainName": "Use --domain.",
     "HostedZoneId": "Use --domain: its zone is looked up.",
@@ -64,6 +66,7 @@ class Options:
     tasks: Sequence[str] | None = None
     requirements: Path | None = None
     image: str | None = None
+    database_ca: Path | None = None
     address: AddressOptions = field(default_factory=lambda: AddressOptions(None, None))
     settings: Sequence[str] = ()
     alarm_email: str | None = None
@@ -227,7 +230,15 @@ class Deployment:
         modules = task_modules(
             self._options.tasks, state.parameters.get("TaskModules") if state else None
         )
-        return CodeOptions(self._options.root, modules, requirements, self._options.out)
+        out = self._options.out
+        certificates = certificates_for(
+            self._account,
+            self._options.database_ca,
+            out,
+            self._reporter,
+            required=bool(state and state.parameters.get("DatabaseTls") == VERIFIED),
+        )
+        return CodeOptions(self._options.root, modules, requirements, out, certificates)
 
     def _image(
         self, profile: Profile, code: CodeOptions, state: StackState | None, *, doing: bool
@@ -247,7 +258,11 @@ class Deployment:
             )
             return {}
         built = builder.make(code, pushing=doing)
-        return {"ImageUri": built.uri, "ImageArchitecture": built.architecture}
+        return {
+            "ImageUri": built.uri,
+            "ImageArchitecture": built.architecture,
+            "ImageDatabaseTls": code.database_tls,
+        }
 
     def _migration(self, state: StackState) -> Migration:
         return Migration(self._account, state.outputs["MigrateFunction"])

@@ -61,6 +61,14 @@ Image = Annotated[
         help="Image of API and long worker that somebody built. Default: built here with Docker, kept in ECR.",
     ),
 ]
+DatabaseCA = Annotated[
+    Path | None,
+    typer.Option(
+        "--database-ca",
+        metavar="FILE",
+        help="Certificates that the database is verified by. Default: AWS's for RDS, downloaded.",
+    ),
+]
 CertificateArn = Annotated[
     str | None,
     typer.Option(
