@@ -9,6 +9,7 @@ VARIABLES = {
     "TASKFLOW_URL": "ApiUrl",
     "TASKFLOW_QUEUE_PREFIX": "QueuePrefix",
     "TASKFLOW_S3_BUCKET": "PayloadBucket",
+    "TASKFLOW_DATABASE_URL": "DatabaseUrl",  # without login: RDS's own secret has nothing but that
     "TASKFLOW_DATABASE_SECRET_ARN": "DatabaseSecretArn",
     "AWS_REGION": "Region",
 }
