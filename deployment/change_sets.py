@@ -112,6 +112,12 @@ class ChangeSets:
                 ) from exc
             raise
 
+    def abandon(self, change_set: ChangeSet, *, with_stack: bool) -> None:
+        """Discard it; ``with_stack``: also the empty stack that was made for it to belong to."""
+        self.discard(change_set.change_set_id, change_set.stack_id)
+        if with_stack and change_set.kind == "CREATE":
+            self._client.delete_stack(StackName=change_set.stack_id)
+
     def discard(self, change_set_id: str, stack: str) -> None:
         """Without an error when it is not there or cannot be deleted: it does nothing by itself."""
         try:

@@ -47,11 +47,11 @@ class StackChange:
                 )
             if first is not None:
                 first()
-            last = self._stacks.last_event_id(change_set.stack_id)
-            self._change_sets.execute(change_set)
         except BaseException:
-            self._change_sets.discard(change_set.change_set_id, wanted.stack)
+            self._change_sets.abandon(change_set, with_stack=state is None)
             raise
+        last = self._stacks.last_event_id(change_set.stack_id)
+        self._change_sets.execute(change_set)
         return self._followed(wanted.stack, change_set, last), change_set
 
     def _followed(self, stack: str, change_set: ChangeSet, last: str) -> StackState:

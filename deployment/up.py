@@ -114,10 +114,7 @@ class Deployment:
         changes: list[Change] = []
         if change_set is not None:
             changes = list(change_set.changes)
-            self._change_sets.discard(change_set.change_set_id, self._stack)
-            if state is None:
-                # The change set made an empty stack to belong to.
-                self._account.client("cloudformation").delete_stack(StackName=change_set.stack_id)
+            self._change_sets.abandon(change_set, with_stack=state is None)
         self._reporter.plan(changes)
         return Result(
             self._stack,
@@ -160,12 +157,13 @@ class Deployment:
             )
             result.migrated = self._migration(state).run(self._reporter, code=code)
 
+        is_new = state is None or state.readiness is Readiness.REVIEW
         is_new_code = is_serving and state is not None and _code_differs(wanted, state)
         after, change_set = self._change.apply(
             wanted,
             state,
             allow_replacement=self._options.allow_replacement,
-            question=f"{'Change' if state else 'Create'} {self._stack} in {self._account.region}?",
+            question=f"{'Create' if is_new else 'Change'} {self._stack} in {self._account.region}?",
             first=migrate if is_new_code else None,
         )
         if change_set is None:

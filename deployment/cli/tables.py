@@ -18,6 +18,7 @@ _ACTION_STYLES = {
     Action.ADD: "green",
 }
 _MOST_PROPERTIES = 6
+_MOST_NAMES = 4  # of a type, where many resources are added
 _MOST_ADDITIONS = 20  # more of them are one row per type: a new stack has 150
 
 
@@ -41,11 +42,16 @@ def plan_table(changes: Sequence[Change], *, wide: bool) -> Table:
         table.add_row(*row)
     if are_many:
         for type_, names in _by_type(additions).items():
-            row = [Text(Action.ADD, style=_ACTION_STYLES[Action.ADD]), Text(", ".join(names))]
+            row = [Text(Action.ADD, style=_ACTION_STYLES[Action.ADD]), Text(_shortened(names))]
             if wide:
                 row.append(Text(f"{type_.removeprefix('AWS::')} ×{len(names)}"))
             table.add_row(*row, Text(""))
     return table
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"
 
 
 def _by_type(changes: Sequence[Change]) -> dict[str, list[str]]:

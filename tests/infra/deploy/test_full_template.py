@@ -14,6 +14,8 @@ from tests.infra.deploy.cloud import operation
 from tests.infra.deploy.conftest import Cloud
 from tests.support import aws
 
+pytestmark = pytest.mark.timeout(600)  # packages are built by whoever needs them first
+
 TASKS = ("--tasks", "shop.tasks")
 
 

@@ -14,6 +14,8 @@ from tests.infra.deploy.cloud import Killer
 from tests.infra.deploy.conftest import Small
 from tests.support import aws
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 _MOST_RUNS = 60
 _STAGES = {
     "s3:PUT",
@@ -33,7 +35,6 @@ def killer(stage: Small) -> Killer:
     return Killer(stage.proxy, kill)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_a_run_killed_anywhere_is_continued_by_the_next(
     stage: Small, killer: Killer, postgres_database: str, before: bool

@@ -14,6 +14,8 @@ from tests.infra.deploy.program import Done
 from tests.support import aws
 from tests.support.aws_proxy import Answer, Request
 
+pytestmark = pytest.mark.timeout(600)
+
 _STACKS = "cloudformation:DescribeStacks"
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
 import sqlalchemy as sa
 
 from tests.infra.deploy.cloud import operation
 from tests.infra.deploy.conftest import Small
 from tests.support import aws
+
+pytestmark = pytest.mark.timeout(600)
 
 _BAD_QUEUE = {
     "Type": "AWS::SQS::Queue",
