@@ -30,22 +30,8 @@ class InstanceConnection(asyncio.Protocol):
     """Idle (in its instance's pool), or at the service of one exchange."""
 
     __slots__ = (
-        "_chunks",
-        "_exchange",
-        "_head",
-        "_in_head",
-        "_is_closed",
-        "_is_made",
-        "_is_paused",
-        "_is_tunnel",
-        "_left",
-        "_poll",
-        "_reusable",
-        "_spare",
-        "_transport",
-        "has_received",
-        "idle_since",
-        "instance",
+        "_chunks", "_exchange", "_head", "_in_head", "_is_closed", "_is_made", "_is_paused", "_is_tunnel", "_left",
+        "_poll", "_reusable", "_spare", "_transport", "has_received", "idle_since", "instance",
     )  # fmt: skip
 
     def __init__(self, instance: Instance) -> None:
