@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,11 @@ class Small:
     def status(self) -> str:
         found: str = self.deploy.run("status", *self.common, "--json").json["state"]["status"]
         return found
+
+    def parameters(self) -> dict[str, str]:
+        with closing(aws.client("cloudformation", self.proxy.url)) as cloudformation:
+            [stack] = cloudformation.describe_stacks(StackName=self.stack)["Stacks"]
+        return {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}
 
 
 @pytest.fixture

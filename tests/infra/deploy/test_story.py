@@ -58,6 +58,18 @@ def test_up_again_changed_failing_mended_destroyed(stage: Small, postgres_databa
     mended = stage.up()
     assert mended.code == 0, mended
 
+    # Paused: the same stack by its own template, whatever is checked in by now; and on again.
+    stage.template["Resources"]["BadQueue"] = _BAD_QUEUE
+    stage.write_template()
+    paused = stage.deploy.good("pause", *stage.common, "--yes").output
+    assert "is paused: nothing takes traffic or tasks" in paused
+    assert stage.parameters()["Serving"] == "false"
+    assert "was paused already" in stage.deploy.good("pause", *stage.common, "--yes").output
+    del stage.template["Resources"]["BadQueue"]
+    stage.write_template()
+    assert stage.up().code == 0
+    assert stage.parameters()["Serving"] == "true"
+
     # What would lose data is refused, in the plan's own words, and nothing is begun.
     properties = stage.template["Resources"]["CriticalQueue"]["Properties"]
     properties["QueueName"] = f"{stage.stack}-other"
@@ -81,6 +93,12 @@ def test_up_again_changed_failing_mended_destroyed(stage: Small, postgres_databa
     gone = stage.deploy.good("destroy", *stage.common, "--yes")
     assert f"deleted: stack {stage.stack}" in gone.output
     assert stage.deploy.run("status", *stage.common).code == 1
+
+
+def test_what_is_not_there_cannot_be_paused(stage: Small) -> None:
+    refused = stage.deploy.run("pause", *stage.common, "--yes")
+    assert refused.code == 2
+    assert "There is no stack" in refused.errors
 
 
 def test_a_creation_that_failed_is_deleted_and_begun_anew(stage: Small) -> None:
