@@ -136,8 +136,8 @@ def configure(
     """Send all logs of this process to stderr, in our shape. For entry points only; the last call counts.
 
     ``level`` as in `Settings.log_level`; ``format`` auto: readable on a terminal, else JSON lines with ``ts, level,
-    event, logger, service, version`` and the bound fields. ``service`` names the kind of process. ``also`` gets every line as JSON, one
-    call at a time; it must not raise.
+    event, logger, service, version`` and the bound fields. ``service`` names the kind of process. ``also`` gets every
+    line as JSON, one call at a time; it must not raise.
     """
     as_json = format == "json" or (format == "auto" and not sys.stderr.isatty())
     lines = _JSONFormatter(service)
