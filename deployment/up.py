@@ -195,11 +195,13 @@ class Deployment:
         settings = settings_of(self._options.settings, template, decided_here=_DECIDED_HERE)
         code = self._code_options(known)
         self._bucket.ensure()
+        # Before the code, which takes its time: what is wrong with the command line is told at once.
+        address = self._address.parameters(self._options.address, known, importing=doing)
         chosen = {
             **settings,
             **package(profile, code, self._bucket, self._reporter, uploading=doing),
             **self._image(profile, code, known, doing=doing),
-            **self._address.parameters(self._options.address, known, importing=doing),
+            **address,
             "Serving": known.parameters.get("Serving", "false") if known else "false",
         }
         if self._options.alarm_email is not None:
