@@ -31,12 +31,15 @@ class Address:
         self._reporter = reporter
         self._self_signed = SelfSigned(account, stack)
 
+    def check(self, options: AddressOptions) -> None:
+        """Before anything is made. Raises UsageError, DeployError."""
+        if options.certificate_arn is not None:
+            self._check_arn(options.certificate_arn)
+
     def parameters(
         self, options: AddressOptions, state: StackState | None, *, importing: bool
     ) -> dict[str, str]:
         """Empty: the stack keeps what it has. Without ``importing`` nothing is made: `plan` shows a stand-in."""
-        if options.certificate_arn is not None:
-            self._check_arn(options.certificate_arn)
         if options.domain is not None:
             zone = self._zone_of(options.domain, needed=options.certificate_arn is None)
             return {

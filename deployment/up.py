@@ -193,6 +193,7 @@ class Deployment:
         template = Template.of(profile)
         known = state if state is not None and state.readiness is not Readiness.REVIEW else None
         settings = settings_of(self._options.settings, template, decided_here=_DECIDED_HERE)
+        self._address.check(self._options.address)
         code = self._code_options(known)
         self._bucket.ensure()
         # Before the code, which takes its time: what is wrong with the command line is told at once.
