@@ -25,11 +25,12 @@ from deployment.packaging.task_code import TaskCode
 from deployment.reporter import Reporter
 from deployment.target import ROOT
 
+_LOCK = "requirements.lock"
 _CONTEXT = (
     "Dockerfile",
     ".dockerignore",
     "pyproject.toml",
-    "requirements.lock",
+    _LOCK,
     "README.md",
     "LICENSE",
     "src",
@@ -151,10 +152,12 @@ class ImageBuilder:
             lines = [f"FROM {base}"]
             if options.requirements is not None:
                 shutil.copy(options.requirements, context / "requirements.txt")
+                shutil.copy(ROOT / _LOCK, context / _LOCK)
                 lines += [
                     "USER root",
-                    "COPY requirements.txt /tmp/requirements.txt",
-                    "RUN python -m pip install --no-cache-dir -r /tmp/requirements.txt",
+                    f"COPY requirements.txt {_LOCK} /tmp/",
+                    # With our own versions, as in the functions: what asks for others is told here.
+                    f"RUN python -m pip install --no-cache-dir -c /tmp/{_LOCK} -r /tmp/requirements.txt",
                     "USER 10001:10001",
                 ]
             tasks = context / "tasks"

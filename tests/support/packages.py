@@ -14,12 +14,12 @@ TASKS = ["shop.tasks"]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def package(kind: Kind) -> Package:
-    """With the tasks of `PROJECT`."""
+def package(kind: Kind, *, root: Path = PROJECT) -> Package:
+    """With the tasks of `PROJECT`, or of a copy of it."""
     with run.locked(run.directory() / "packages.lock"):
         return build(
             kind,
-            root=PROJECT,
+            root=root,
             task_modules=TASKS,
             requirements=None,
             python_version=PYTHON,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from tests.infra.deploy.cloud import operation
 from tests.infra.deploy.conftest import Small
-from tests.support import aws
+from tests.support import aws, packages
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -93,6 +93,25 @@ def test_up_again_changed_failing_mended_destroyed(stage: Small, postgres_databa
     gone = stage.deploy.good("destroy", *stage.common, "--yes")
     assert f"deleted: stack {stage.stack}" in gone.output
     assert stage.deploy.run("status", *stage.common).code == 1
+
+
+def test_new_code_comes_after_the_database_was_migrated_with_it(stage: Small) -> None:
+    assert stage.up().code == 0
+    old = stage.parameters()["WorkerCodeKey"]
+    rates = stage.deploy.directory / "shop_rates.py"
+    text = rates.read_text()
+    rates.unlink()  # a link into the project
+    rates.write_text(f"{text}\n# a new release\n")
+    packages.package("worker", root=stage.deploy.directory)  # here, where there is an index
+    stage.proxy.forget()
+    deployed = stage.up("--json").json
+    assert "error" not in deployed, deployed
+    assert deployed["migrated"]["before"] == deployed["migrated"]["revision"]
+    assert stage.parameters()["WorkerCodeKey"] != old
+    # Over HTTP, UpdateFunctionCode is a PUT.
+    steps = ["lambda:PUT", "lambda:Invoke", "cloudformation:ExecuteChangeSet"]
+    calls = [operation(request) for request in stage.proxy.requests]
+    assert [call for call in calls if call in steps] == steps
 
 
 def test_what_is_not_there_cannot_be_paused(stage: Small) -> None:
