@@ -28,7 +28,7 @@ LogFormat = Literal["auto", "json", "console"]
 _Excinfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 # Chatty at info about what is our business, not our operator's; shown from warning on, or with level debug.
-_QUIET = (
+QUIET = (
     "alembic",
     "asyncio",
     "boto3",
@@ -147,7 +147,7 @@ def configure(
     root.handlers[:] = [handler]
     threshold = logging.getLevelNamesMapping()[level.upper()]
     root.setLevel(threshold)
-    for name in _QUIET:
+    for name in QUIET:
         logging.getLogger(name).setLevel(
             logging.NOTSET if threshold <= logging.DEBUG else logging.WARNING
         )

@@ -49,14 +49,22 @@ def balancer(
 
 
 def _become(options_given: dict[str, Any]) -> NoReturn:
-    """This process goes on as the balancer, and forgets what reading command line and settings took: 20 MiB."""
+    """This process goes on as the balancer, and forgets what reading command line and settings took: 20 MiB.
+
+    Not where another thread lives in it, which would end: that of `taskflow cluster` that waits for its parent to end.
+    """
     import pickle
     import tempfile
+    import threading
 
     from taskflow.cli.balancer_settings import process_of
     from taskflow.cli.connection import settings_here
 
     process = process_of(settings_here(**options_given))
+    if threading.active_count() > 1:
+        from taskflow.cli.balancer_process import run
+
+        sys.exit(run(process))
     file = tempfile.TemporaryFile()  # noqa: SIM115 - it stays open for whom this process becomes
     pickle.dump(process, file)
     file.seek(0)

@@ -24,6 +24,11 @@ def main(descriptor: int) -> int:
     """The exit code."""
     with os.fdopen(descriptor, "rb") as file:
         process: Process = pickle.load(file)  # noqa: S301 - written by this program a moment ago
+    return run(process)
+
+
+def run(process: Process) -> int:
+    """The exit code, once it has been told to stop."""
     try:
         return _run(process)
     except KeyboardInterrupt:

@@ -147,7 +147,7 @@ def _read(terminal: int, seen: bytearray) -> None:
 
 def gone(processes: list[psutil.Process]) -> bool:
     """Once they are; zombies count as gone, whoever adopts them may be slow to bury them."""
-    _, alive = psutil.wait_procs(processes, 15.0)
+    _, alive = psutil.wait_procs(processes, PATIENCE_SECONDS)
     return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -223,7 +222,7 @@ def test_a_large_result_waits_for_the_payload_store(engine: Engine) -> None:
 
 
 def test_whatever_a_handler_logs_says_which_attempt_it_belongs_to(
-    engine: Engine, capsys: pytest.CaptureFixture[str], restored_logging: None
+    engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @engine.handler
     def sync() -> None:
@@ -241,13 +240,3 @@ def test_whatever_a_handler_logs_says_which_attempt_it_belongs_to(
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     seen = {line["task_id"]: line["event"] for line in lines if line["logger"] == "somebody.else"}
     assert seen == expected
-
-
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], level = before
-    root.setLevel(level)
-    logging.captureWarnings(False)

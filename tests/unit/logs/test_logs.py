@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,20 +16,6 @@ from taskflow import __version__, logs
 from taskflow.logs import bound_contextvars, get_logger
 
 log = get_logger("taskflow.tests")
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """`configure` is for whole processes; this one goes on."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    quiet = {name: logging.getLogger(name).level for name in ("httpx", "alembic")}
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in quiet.items():
-        logging.getLogger(name).setLevel(before)
 
 
 @pytest.fixture
