@@ -28,7 +28,12 @@ class Answering:
         self._new_id = UUID7(lambda: time.time_ns() // 1_000_000)
 
     async def submit_async(
-        self, tenant_id: str, submissions: Sequence[Submission], *, request_id: str | None = None
+        self,
+        tenant_id: str,
+        submissions: Sequence[Submission],
+        *,
+        request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> list[Accepted]:
         """An id and the time."""
         now = time.time_ns() // 1_000
