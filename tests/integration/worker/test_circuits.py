@@ -111,7 +111,8 @@ def test_what_was_claimed_ahead_is_given_back_when_the_circuit_opens(
     for _ in range(3):
         engine.run("send", 0)
     ids = engine.submit_many("send", [(n,) for n in range(1, 11)])
-    wait_for(lambda: engine.worker.snapshot()["claimed_ahead"] == 9, "all are claimed")
+    # How many depends on how long the first three took.
+    wait_for(lambda: engine.worker.snapshot()["claimed_ahead"] > 0, "some are claimed ahead")
     claimed.set()
     assert engine.final(ids[0]).status is TaskStatus.FAILED
     wait_for(lambda: all(is_pending(engine, task_id) for task_id in ids[1:]), "they are given back")
