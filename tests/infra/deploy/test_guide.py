@@ -12,6 +12,7 @@ import typer.main
 from cdk.profiles import PROFILES
 from deployment.cli.program import program
 from deployment.template import Template, settings_of
+from taskflow.cli.program import program as taskflow_program
 
 PAGE = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text()
 COMMANDS = sorted(
@@ -40,3 +41,11 @@ def test_deploy_py_understands(line: str) -> None:
         given = context.params.get("settings") or ()
     for profile in PROFILES.values():
         assert len(settings_of(given, Template.of(profile), decided_here={})) == len(given)
+
+
+@pytest.mark.parametrize("line", re.findall(r"\.venv/bin/taskflow (.+)", PAGE))
+def test_the_command_line_understands(line: str) -> None:
+    name, *arguments = shlex.split(line)
+    command = typer.main.get_command(taskflow_program).commands[name]  # type: ignore[attr-defined]
+    with command.make_context(name, list(arguments)):
+        pass

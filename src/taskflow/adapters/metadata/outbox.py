@@ -11,8 +11,8 @@ from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.journal import UNKNOWN, Journal, Send
-from taskflow.adapters.metadata.statuses import one_of
-from taskflow.core.task import CLAIMABLE, TaskPriority, TaskStatus
+from taskflow.adapters.metadata.statuses import of_any_priority, one_of
+from taskflow.core.task import CLAIMABLE, TaskStatus
 from taskflow.ports.metadata import OutboxEntry, TaskKey
 from taskflow.ports.queue import Message
 
@@ -59,14 +59,10 @@ class SqlOutbox:
         self._pending = database.prepare_rows(
             claimable.where(one_of(t.c.status, [TaskStatus.PENDING]))
         )
-        # By priorities, so that the index gives a range of run_at in each, whatever else lies in the future.
-        every_priority: list[Any] = [
-            sa.literal_column(str(int(priority))) for priority in TaskPriority
-        ]
         self._overdue = database.prepare_rows(
             claimable.where(
                 one_of(t.c.status, _MAY_BE_EARLY),
-                t.c.priority.in_(every_priority),
+                of_any_priority(t.c.priority),
                 t.c.run_at <= sa.bindparam("now", type_=sa.BigInteger),
             )
         )

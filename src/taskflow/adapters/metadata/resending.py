@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send
-from taskflow.adapters.metadata.statuses import one_of
+from taskflow.adapters.metadata.statuses import of_any_priority, one_of
 from taskflow.core.events import EventType
-from taskflow.core.task import CLAIMABLE, TaskPriority
+from taskflow.core.task import CLAIMABLE
 
 _MICROSECONDS = 1_000_000
 
@@ -22,16 +20,12 @@ class SqlResending:
         self._journal = journal
         t, o, e = schema.tasks, schema.outbox, schema.events
         cutoff = sa.bindparam("cutoff", type_=sa.BigInteger)
-        # By priorities, so that the index gives a range of run_at in each.
-        every_priority: list[Any] = [
-            sa.literal_column(str(int(priority))) for priority in TaskPriority
-        ]
         forgotten = (
             sa.select(t.c.tenant_id, t.c.id, t.c.task, t.c.priority)
             .where(
                 t.c.finished_at.is_(None),
                 one_of(t.c.status, sorted(CLAIMABLE)),
-                t.c.priority.in_(every_priority),
+                of_any_priority(t.c.priority),
                 t.c.run_at <= cutoff,
                 ~sa.exists().where(o.c.task_id == t.c.id, o.c.tenant_id == t.c.tenant_id),
                 # Whatever happened to it was followed by a message.
