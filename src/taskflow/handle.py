@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from taskflow.core.artifacts import Artifact
 from taskflow.core.errors import ResultTimeoutError, TaskFailedError
 from taskflow.core.events import Event
-from taskflow.core.task import Task, TaskStatus
+from taskflow.core.task import Returned, Task, TaskStatus
 
 
 class Gateway(Protocol):
@@ -22,6 +22,10 @@ class Gateway(Protocol):
 
     async def wait_async(self, task_id: str, timeout_seconds: float | None) -> Task:
         """`wait` without blocking the event loop."""
+        ...
+
+    def returned(self, task_id: str, timeout_seconds: float | None) -> Returned | Task:
+        """What the handler returned, where that is quicker to be had than the task; else `wait`."""
         ...
 
     def cancel(self, task_id: str) -> Task: ...
@@ -101,7 +105,8 @@ class TaskHandle:
         Waits up to ``timeout`` seconds (None: as long as it takes). Raises ResultTimeoutError (the task goes on), and
         TaskFailedError when the task failed, was cancelled or expired; the handler's traceback is in its notes.
         """
-        return _value(self.wait(timeout))
+        answer = self._gateway.returned(self.id, timeout)
+        return answer.value if isinstance(answer, Returned) else _value(_finished(answer, timeout))
 
     async def result_async(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as in `result`
         """`result` for coroutines: the event loop goes on meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
 from taskflow.core.errors import ConfigurationError
@@ -22,6 +23,12 @@ def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
 
         return ChaosQueue(queue, seed=settings.chaos_seed)
     return queue
+
+
+def queued_here(queue: TaskQueue) -> Callable[[str, str], bool]:
+    """Whether a message of a task (tenant, task id) is in this process, as far as ``queue`` can tell at once."""
+    known: Callable[[str, str], bool] = getattr(queue, "known", lambda _tenant_id, _task_id: False)
+    return known
 
 
 def _build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from taskflow.bootstrap.payloads import build_payload_store
-from taskflow.bootstrap.queues import build_queue
+from taskflow.bootstrap.queues import build_queue, queued_here
 from taskflow.bootstrap.stores import Stores, build_database, build_liveness, build_stores
 from taskflow.bootstrap.world import (
     build_clock,
@@ -182,7 +182,13 @@ def _wire(
             base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds
         ),
     )
-    tasks = Tasks(stores.tasks, payloads=payloads, sending=sending, completions=completions)
+    tasks = Tasks(
+        stores.tasks,
+        payloads=payloads,
+        sending=sending,
+        completions=completions,
+        is_queued=queued_here(queue),
+    )
     relay = Relay(stores.outbox, queue)
     return Runtime(
         settings=settings,

@@ -12,7 +12,7 @@ from taskflow.calls.tasks import Answers, Artifacts, Events, TaskCalls, Workers
 from taskflow.calls.views import HandlerInfo, TaskPage, TaskQuery
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.submission import Submission
-from taskflow.core.task import DEFAULT_TENANT, Task
+from taskflow.core.task import DEFAULT_TENANT, Returned, Task
 from taskflow.handle import TaskHandle
 from taskflow.ports.metadata import TaskFilter
 
@@ -58,6 +58,9 @@ class RuntimeCalls(TaskCalls):
 
     def wait(self, task_id: str, timeout_seconds: float | None) -> Task:
         return self.runtime.tasks.wait(self.tenant_id, task_id, timeout_seconds)
+
+    def returned(self, task_id: str, timeout_seconds: float | None) -> Returned | Task:
+        return self.runtime.tasks.returned(self.tenant_id, task_id, timeout_seconds)
 
     async def wait_async(self, task_id: str, timeout_seconds: float | None) -> Task:
         if timeout_seconds is not None:

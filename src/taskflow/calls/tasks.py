@@ -14,7 +14,7 @@ from taskflow.core.errors import InvalidRequestError, TaskFlowError
 from taskflow.core.events import Event
 from taskflow.core.registry import Handler
 from taskflow.core.submission import NO_OPTIONS, Submission, SubmitOptions
-from taskflow.core.task import Task
+from taskflow.core.task import Returned, Task
 from taskflow.handle import TaskHandle
 from taskflow.ports.metadata import WorkerRecord
 
@@ -46,6 +46,10 @@ class TaskCalls(ABC):
 
     @abstractmethod
     async def wait_async(self, task_id: str, timeout_seconds: float | None) -> Task: ...
+
+    def returned(self, task_id: str, timeout_seconds: float | None) -> Returned | Task:
+        """For `TaskHandle.result`: what the handler returned, where that is quicker to be had than the task."""
+        return self.wait(task_id, timeout_seconds)
 
     @abstractmethod
     def cancel(self, task_id: str) -> Task: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -157,3 +157,9 @@ class Task(BaseModel):
     traceparent: str | None = Field(
         default=None, description="W3C trace context that it was submitted in"
     )
+
+
+class Returned(NamedTuple):
+    """What the handler of a completed task returned, after its journey through JSON."""
+
+    value: Any

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from taskflow import logs
 from taskflow.ports.metadata import TaskKey
 
 log = logs.get_logger(__name__)
 
-Callback = Callable[[TaskKey], None]
+# Gets the JSON text of what the handler returned, too, where that is at hand.
+Callback = Callable[[TaskKey, str | None], None]
+Results = Mapping[TaskKey, str]
 
 
 class Completions:
@@ -22,7 +24,7 @@ class Completions:
         self._callbacks: dict[TaskKey, list[Callback]] = {}
 
     def subscribe(self, key: TaskKey, callback: Callback) -> Callable[[], None]:
-        """``callback(key)`` is called once when the task ends. Returns the function that unsubscribes."""
+        """``callback`` is called once when the task ends. Returns the function that unsubscribes."""
         with self._lock:
             self._callbacks.setdefault(key, []).append(callback)
 
@@ -36,16 +38,18 @@ class Completions:
 
         return unsubscribe
 
-    def publish(self, keys: Iterable[TaskKey]) -> None:
+    def publish(self, keys: Iterable[TaskKey], results: Callable[[], Results] = dict) -> None:
+        """``results`` is asked for what they returned if somebody waits for one of them."""
         if not self._callbacks:
             return
         with self._lock:
             called = [
                 (key, callbacks) for key in keys if (callbacks := self._callbacks.pop(key, None))
             ]
+        returned = results() if called else {}
         for key, callbacks in called:
             for callback in callbacks:
                 try:
-                    callback(key)
+                    callback(key, returned.get(key))
                 except Exception:
                     log.exception("completion.not_told", task_id=key.task_id)

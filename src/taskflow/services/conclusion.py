@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence, Set
 
 from taskflow import logs
+from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import ExecutionStore, FinishResult, Outcome, TaskKey
 from taskflow.ports.queue import TaskQueue
 from taskflow.services.completions import Completions
@@ -44,7 +46,7 @@ class Conclusion:
         if receipts:
             self._settle(outcomes, receipts, set(result.fenced))
         self._sending.send(result.to_send)
-        self._completions.publish(result.ended)
+        self._completions.publish(result.ended, lambda: _returned(outcomes))
         return result
 
     def _settle(
@@ -62,3 +64,16 @@ class Conclusion:
                 self._queue.nack(lost, delay_seconds=_FENCED_SECONDS)
         except Exception:  # they come back, and are dropped then; what has been written must not look as if it failed
             log.exception("queue.not_acknowledged", count=len(receipts))
+
+
+def _returned(outcomes: Sequence[Outcome]) -> dict[TaskKey, str]:
+    """What completed tasks returned, as JSON. Of a task that is there twice (its lease was lost, and it came back to
+    this worker) only the store knows which of the two was written."""
+    keys = Counter((outcome.tenant_id, outcome.task_id) for outcome in outcomes)
+    return {
+        TaskKey(outcome.tenant_id, outcome.task_id): outcome.result
+        for outcome in outcomes
+        if outcome.status is TaskStatus.COMPLETED
+        and outcome.result is not None
+        and keys[outcome.tenant_id, outcome.task_id] == 1
+    }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import threading
+import math
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 import orjson
 
@@ -19,7 +21,7 @@ from taskflow.core.errors import (
 )
 from taskflow.core.events import Event
 from taskflow.core.ids import is_uuid
-from taskflow.core.task import FINAL, Task, TaskStatus
+from taskflow.core.task import FINAL, Returned, Task, TaskStatus
 from taskflow.ports.metadata import StoredTask, TaskFilter, TaskKey, TaskStore
 from taskflow.services.completions import Completions
 from taskflow.services.payloads import Payloads
@@ -28,19 +30,30 @@ from taskflow.services.sending import Sending
 log = logs.get_logger(__name__)
 
 _POLL_SECONDS = 0.5  # for tasks that end in another process
+_MOMENT_SECONDS = 0.01  # before the store is asked about a task that is queued in this one
+
+T = TypeVar("T")
 
 
 class Tasks:
     """Thread safe. Every method is scoped to one tenant: another's task is as good as unknown (TaskNotFoundError).
 
     ``links``: a large result that the payload store can give an address for is not read; the task has its
-    ``result_url`` instead. For callers that hand tasks on to others.
+    ``result_url`` instead. For callers that hand tasks on to others. ``is_queued`` (tenant, task id): whether a message
+    of the task is in this process.
     """
 
     def __init__(
-        self, store: TaskStore, *, payloads: Payloads, sending: Sending, completions: Completions
+        self,
+        store: TaskStore,
+        *,
+        payloads: Payloads,
+        sending: Sending,
+        completions: Completions,
+        is_queued: Callable[[str, str], bool],
     ) -> None:
         self._store = store
+        self._is_queued = is_queued
         self._payloads = payloads
         self._sending = sending
         self._completions = completions
@@ -151,22 +164,48 @@ class Tasks:
         """The task once it is final, or as it is when the time is up. Told at once of tasks that end in this process;
         of those that end elsewhere within half a second. Raises TaskNotFoundError."""
         key = self._key(tenant_id, task_id)
-        ended = threading.Event()
-        unsubscribe = self._completions.subscribe(key, lambda _: ended.set())
+        return self._wait(key, timeout_seconds, lambda _: self._final(key))
+
+    def returned(
+        self, tenant_id: str, task_id: str, timeout_seconds: float | None
+    ) -> Returned | Task:
+        """`wait` for those who want what the handler returned and no more: nobody has to ask the store when the task
+        completes in this process meanwhile."""
+        key = self._key(tenant_id, task_id)
+
+        def look(result: str | None) -> Returned | Task | None:
+            return self._final(key) if result is None else Returned(orjson.loads(result))
+
+        return self._wait(key, timeout_seconds, look)
+
+    def _wait(
+        self, key: TaskKey, timeout_seconds: float | None, look: Callable[[str | None], T | None]
+    ) -> T | Task:
+        """``look`` is called when the task is said to have ended; None: wait on."""
+        told: SimpleQueue[str | None] = SimpleQueue()
+        unsubscribe = self._completions.subscribe(key, lambda _, result: told.put(result))
         try:
-            left = float("inf") if timeout_seconds is None else timeout_seconds
-            while not self._store.final([key]).get(key, True) and left > 0:
-                pause = min(_POLL_SECONDS, left)
-                if not ended.wait(pause):
+            left = math.inf if timeout_seconds is None else timeout_seconds
+            # Messages are acknowledged before anybody is told: most of what is queued here has its end before it.
+            trusts = self._is_queued(*key)
+            while left > 0 and (trusts or not self._store.final([key]).get(key, True)):
+                pause = min(_MOMENT_SECONDS if trusts else _POLL_SECONDS, left)
+                trusts = False
+                try:
+                    result = told.get(timeout=pause)
+                except Empty:
                     left -= pause
-                    continue
-                task = self.get(tenant_id, task_id)
-                if task.status.is_final:
-                    return task
-                ended.clear()  # retried by hand in that instant: its next end is one of those looked for
-            return self.get(tenant_id, task_id)
+                else:
+                    if (found := look(result)) is not None:
+                        return found
+            return self.get(*key)
         finally:
             unsubscribe()
+
+    def _final(self, key: TaskKey) -> Task | None:
+        """None: it was retried by hand in that instant; its next end is one of those looked for."""
+        task = self.get(*key)
+        return task if task.status.is_final else None
 
     async def wait_async(
         self, tenant_id: str, task_id: str, timeout_seconds: float, *, links: bool = False
@@ -175,7 +214,7 @@ class Tasks:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
-        def notify(_: TaskKey) -> None:
+        def notify(_: TaskKey, _result: str | None) -> None:
             loop.call_soon_threadsafe(ended.set)
 
         key = self._key(tenant_id, task_id)

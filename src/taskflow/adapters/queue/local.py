@@ -68,9 +68,12 @@ class LocalTaskQueue:
         with self._lock:
             return len(self._ordering) + len(self._delayed)
 
-    def known(self, task_id: str) -> bool:
-        """Whether a message of this task is ready, delayed or in flight here. O(1)."""
-        return task_id in self._known
+    def known(self, tenant_id: str, task_id: str) -> bool:
+        """Whether a message of this task is ready, delayed or in flight here. O(1), without a lock."""
+        known = self._known.get(task_id)
+        if isinstance(known, Later):
+            known = known.waiting
+        return known is not None and known.tenant_id == tenant_id
 
     def enqueue(self, messages: Sequence[Message]) -> list[EnqueueFailure]:
         """Make each message receivable after its delay. Returns those that were not accepted."""
