@@ -31,6 +31,7 @@ class Finisher:
         self._heartbeat = heartbeat
         self._backoff = Backoff()
         self._gives_up = False
+        self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="taskflow-finisher", daemon=True)
 
     def start(self) -> None:
@@ -43,6 +44,23 @@ class Finisher:
         self._gives_up = True
         self._backoff.cancel()
         self._thread.join(1.0)
+
+    def write_here(self, run: Run, outcome: Outcome) -> bool:
+        """On the calling thread: a slot with nothing else to do is quicker than a thread that has to wake up.
+
+        False: the finisher has something to do anyway, or it could not be written. The finisher is to do it then.
+        """
+        if self._pool.outcomes.qsize() or not self._writing.acquire(blocking=False):
+            return False
+        batch = [(run, outcome)]
+        try:
+            self._write(batch)
+        except Exception:  # noqa: BLE001 - the finisher tries again, and says what is wrong
+            return False
+        finally:
+            self._writing.release()
+        self._forget(batch)
+        return True
 
     def _work(self) -> None:
         outcomes = self._pool.outcomes
@@ -60,8 +78,8 @@ class Finisher:
     def _finish(self, batch: Sequence[Done]) -> None:
         while not self._gives_up:
             try:
-                self._heartbeat.write_progress([run for run, _ in batch])
-                self._execution.finish([(run.attempt, outcome) for run, outcome in batch])
+                with self._writing:
+                    self._write(batch)
             except StoreUnavailableError as exc:
                 log.warning(
                     "worker.finish_failed",
@@ -80,6 +98,10 @@ class Finisher:
                 self._backoff.reset()
                 return
         log.error("worker.outcomes_given_up", outcomes=len(batch))
+
+    def _write(self, batch: Sequence[Done]) -> None:
+        self._heartbeat.write_progress([run for run, _ in batch])
+        self._execution.finish([(run.attempt, outcome) for run, outcome in batch])
 
     def _forget(self, batch: Sequence[Done]) -> None:
         leased = self._pool.leased

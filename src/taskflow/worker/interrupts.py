@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 _SHARED = ("taskflow.services", "taskflow.adapters", "taskflow.app", "taskflow.logs")
-_WAITING = ("taskflow.services.tasks", "wait")
+_WAITING = ("taskflow.services.tasks", "_wait")
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 

@@ -26,6 +26,7 @@ from taskflow.worker.slot import Slot
 from taskflow.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from taskflow.worker.finisher import Finisher
     from taskflow.worker.heartbeat import Heartbeat
 
 log = get_logger(__name__)
@@ -55,6 +56,7 @@ class Pool:
         self.options = options
         self.monotonic = monotonic
         self.heartbeat: Heartbeat
+        self.finisher: Finisher
         self.on_claimed: Callable[[], None] = lambda: None
         self.claim_ahead = ClaimAhead(options.num_workers)
         self.coroutines = Coroutines()
@@ -159,9 +161,15 @@ class Pool:
     # --- how attempts end -------------------------------------------------------------------------
 
     def conclude(
-        self, run: Run, value: object, error: Exception | None, duration_ms: float
+        self,
+        run: Run,
+        value: object,
+        error: Exception | None,
+        duration_ms: float,
+        *,
+        here: bool = False,
     ) -> None:
-        """Its outcome goes to the finisher; what it held is free again."""
+        """Its outcome goes to the finisher; what it held is free again. ``here``: this thread may write it as well."""
         outcome = self._outcome(run, value, error, duration_ms)
         if run.grant is not None:
             if isinstance(run.reason, GivenBackError):
@@ -170,7 +178,7 @@ class Pool:
                 self.admission.settle(run.grant, run.reason or error)
         if outcome is None:
             self.leased.discard(run)
-        else:
+        elif self.waiting or not here or not self.finisher.write_here(run, outcome):
             self.outcomes.put((run, outcome))
 
     def end(self, run: Run, reason: Exception, *, grace_seconds: float = 0.0) -> None:

@@ -114,7 +114,7 @@ class Slot:
             run.reason = GivenBackError()  # cancelled or lost before it started
         if error is not None:
             error = _without_our_frames(as_error(error))
-        pool.conclude(run, value, error, (ended - started) * 1000)
+        pool.conclude(run, value, error, (ended - started) * 1000, here=True)
 
     def _call(self, run: Run, started: float, args: list[Any], kwargs: dict[str, Any]) -> Result:
         pool, handler = self._pool, run.attempt.handler

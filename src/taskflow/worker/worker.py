@@ -159,7 +159,7 @@ class _Crew:
         if worker._protection is not None:
             self._protected = Protected(worker._protection, lambda: bool(self.pool.leased))
             self.pool.on_claimed = self._protected.attempts_claimed
-        self._finisher = Finisher(self.pool, execution, self._heartbeat)
+        self._finisher = self.pool.finisher = Finisher(self.pool, execution, self._heartbeat)
         self._claimer = Claimer(
             self.pool, execution, worker._queue, self._admission, worker._on_claim_failed
         )

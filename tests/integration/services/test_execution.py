@@ -380,7 +380,7 @@ def test_those_who_wait_are_told_when_the_outcome_is_durable(engine: Engine, tas
     seen: list[str] = []
     told = threading.Event()
 
-    def look(_: TaskKey) -> None:
+    def look(_: TaskKey, _result: str | None) -> None:
         seen.append(engine.status(task_id))
         told.set()
 

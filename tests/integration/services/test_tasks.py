@@ -9,9 +9,10 @@ import time
 import pytest
 
 from taskflow.core.errors import InvalidCursorError, InvalidTransitionError, TaskNotFoundError
-from taskflow.core.task import DEFAULT_TENANT
+from taskflow.core.task import DEFAULT_TENANT, Returned
 from taskflow.ports.metadata import TaskFilter, TaskKey
 from tests.integration.services.conftest import Engine, Engines, noop
+from tests.support.waiting import wait_for
 
 UNKNOWN = "0199a3c1-5e2f-7a41-9c1d-0f6f6b8f2c11"
 
@@ -37,6 +38,58 @@ def test_waiting_ends_at_once_when_the_task_ends_in_this_process(engine: Engine)
     assert engine.runtime.tasks.wait(DEFAULT_TENANT, task_id, 30).status == "completed"
     worker.join()
     assert engine.runtime.completions._callbacks == {}
+
+
+def test_what_was_returned_is_told_without_asking_the_store(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = engine.submit(engine.handler(noop), {"n": [1]})
+    attempt = engine.start_one()
+    tasks, store = engine.runtime.tasks, engine.runtime.stores.tasks
+
+    def refuse(*_args: object) -> None:
+        raise AssertionError("the store was asked")
+
+    def finish_once_somebody_waits() -> None:
+        wait_for(lambda: engine.runtime.completions._callbacks, "somebody waits")
+        engine.succeed(attempt, {"n": [1]})
+
+    monkeypatch.setattr(tasks, "_is_queued", lambda *_: True)
+    monkeypatch.setattr("taskflow.services.tasks._MOMENT_SECONDS", 30.0)
+    monkeypatch.setattr(store, "final", refuse)
+    monkeypatch.setattr(store, "get", refuse)
+    finisher = threading.Thread(target=finish_once_somebody_waits)
+    finisher.start()
+    assert tasks.returned(DEFAULT_TENANT, task_id, 30) == Returned({"n": [1]})
+    finisher.join()
+
+
+def test_of_a_task_that_is_there_twice_only_the_store_knows_what_it_returned(
+    engine: Engine,
+) -> None:
+    task_id = engine.submit(engine.handler(noop))
+    lost = engine.start_one()
+    engine.write_row(task_id, engine.row(task_id) | {"status": "pending", "lease_token": None})
+    engine.runtime.queue.nack([lost.receipt])
+    again = engine.start_one()
+    told: list[str | None] = []
+    engine.runtime.completions.subscribe(
+        TaskKey(DEFAULT_TENANT, task_id), lambda _, result: told.append(result)
+    )
+    execution = engine.runtime.execution
+    execution.finish([(a, execution.succeeded(a, n, 1.0)) for n, a in enumerate([lost, again])])
+    assert told == [None]
+    assert engine.get(task_id).result == 1
+
+
+def test_a_task_that_was_cancelled_while_its_message_is_queued_is_not_waited_for(
+    engine: Engine,
+) -> None:
+    task_id = engine.submit(engine.handler(noop))
+    engine.runtime.tasks.cancel(DEFAULT_TENANT, task_id)
+    assert engine.runtime.queue.known(DEFAULT_TENANT, task_id)  # type: ignore[attr-defined]
+    for _ in range(20):  # each would take half a second if the store were not asked soon
+        assert engine.runtime.tasks.wait(DEFAULT_TENANT, task_id, 5).status == "cancelled"
 
 
 async def test_waiting_on_an_event_loop_ends_when_the_task_ends(engine: Engine) -> None:
@@ -162,7 +215,7 @@ def test_a_task_that_is_retried_the_moment_it_ends_is_waited_for_again(engine: E
     runtime = engine.runtime
     runs = 0
 
-    def retry_once(_key: object) -> None:
+    def retry_once(_key: object, _result: str | None) -> None:
         nonlocal runs
         runs += 1
         runtime.tasks.retry(DEFAULT_TENANT, task_id)

@@ -175,6 +175,20 @@ def test_outcomes_wait_for_a_store_that_is_away(engine: Engine) -> None:
     assert not refused.acquire(blocking=False)
 
 
+def test_a_slot_with_nothing_else_to_do_writes_its_outcome_itself(engine: Engine) -> None:
+    finish = engine.runtime.execution.finish
+    writers: list[str] = []
+
+    def noted(done: Any) -> None:
+        writers.append(threading.current_thread().name)
+        finish(done)
+
+    engine.runtime.execution.finish = noted  # type: ignore[method-assign]
+    for _ in range(5):
+        assert engine.works()
+    assert all(name.startswith("taskflow-slot-") for name in writers), writers
+
+
 def test_claims_wait_for_a_store_that_is_away(engine: Engine) -> None:
     start, refused = engine.runtime.execution.start, threading.Semaphore(3)
 

@@ -15,7 +15,7 @@ from taskflow.adapters.clock.system import SystemClock
 from taskflow.adapters.queue.dead_letters import KEPT
 from taskflow.adapters.queue.local import LocalTaskQueue
 from taskflow.core.ids import UUID7
-from taskflow.core.task import TaskPriority
+from taskflow.core.task import DEFAULT_TENANT, TaskPriority
 from taskflow.ports.queue import Message, Selector
 from taskflow.testing.clock import FakeClock
 from tests.contract.queue.harness import Call, drain, ids, message, messages, take
@@ -119,16 +119,18 @@ class TestKnown:
         self, queue: LocalTaskQueue, clock: FakeClock
     ) -> None:
         queue.enqueue([message("ready"), message("delayed", delay_seconds=5)])
-        assert queue.known("ready")
-        assert queue.known("delayed")
-        assert not queue.known("other")
+        assert queue.known(DEFAULT_TENANT, "ready")
+        assert queue.known(DEFAULT_TENANT, "delayed")
+        assert not queue.known(DEFAULT_TENANT, "other")
+        assert not queue.known("another tenant", "ready")
+        assert not queue.known("another tenant", "delayed")
         [delivery] = take(queue)
-        assert queue.known("ready")
+        assert queue.known(DEFAULT_TENANT, "ready")
         queue.ack([delivery.receipt])
-        assert not queue.known("ready")
+        assert not queue.known(DEFAULT_TENANT, "ready")
         clock.advance(6)
         queue.dead_letter([take(queue)[0].receipt], "odd")
-        assert not queue.known("delayed")
+        assert not queue.known(DEFAULT_TENANT, "delayed")
 
     def test_a_late_ack_does_not_make_the_waiting_message_unknown(
         self, queue: LocalTaskQueue
@@ -137,7 +139,7 @@ class TestKnown:
         [delivery] = take(queue)
         queue.enqueue([message("a", delay_seconds=5)])
         queue.ack([delivery.receipt])
-        assert queue.known("a")
+        assert queue.known(DEFAULT_TENANT, "a")
 
 
 class TestBoundedSize:
