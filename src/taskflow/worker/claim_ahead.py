@@ -3,6 +3,8 @@
 Claiming many at once makes transactions cheap; claiming what cannot start soon makes priority, fairness and
 cancellation a lie. So: only what will start within about 20 ms, judged by how long such tasks took so far; that is
 still hundreds of the shortest ones. With 100 ms a quiet tenant waited two to three times as long beside a flood.
+
+And claiming happens often: whoever comes in waits until the next claim, whoever's turn it is.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import math
 
 HORIZON_SECONDS = 0.02
+REFILL_SECONDS = 0.001  # more is claimed when what starts within it has started
 MAX_AHEAD = 256
 _WEIGHT = 0.1  # of the newest run time in the mean
 _LEAST_SECONDS = 100e-6  # what the engine itself needs for a task, however short the handler
@@ -54,6 +57,11 @@ class ClaimAhead:
         return min(
             MAX_AHEAD, int(HORIZON_SECONDS * free_running_slots / max(self._mean, _LEAST_SECONDS))
         )
+
+    def refill_below(self, limit: int, free_running_slots: int) -> int:
+        """No more than so many of ``limit`` wait when the next are claimed."""
+        started = int(REFILL_SECONDS * free_running_slots / max(self._mean, _LEAST_SECONDS))
+        return limit - min(max(started, 1), limit)
 
     def be_cautious(self) -> None:
         """The last guess was too high, or what comes next needs a free slot: nothing ahead until `be_confident`."""

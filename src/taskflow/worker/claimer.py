@@ -18,6 +18,7 @@ from taskflow.worker.run import Run
 log = get_logger(__name__)
 
 _IDLE_SECONDS = 30.0
+_HOLD_SECONDS = 0.05  # a task for which no slot becomes free by then is left to others
 _EXCLUDING_SECONDS = (
     1.0  # while tasks are excluded; news of them come by `news`, but may come between two calls
 )
@@ -39,6 +40,7 @@ class Claimer:
         self._on_failed = on_failed
         self._backoff = Backoff()
         self._is_excluding = False
+        self._next: Delivery | None = None  # needs a free slot, and nothing goes before it
         self._thread = threading.Thread(target=self._work, name="taskflow-claimer", daemon=True)
 
     def start(self) -> None:
@@ -65,7 +67,9 @@ class Claimer:
         while not pool.is_draining:
             room = pool.room()
             if room <= 0:
-                pool.wait_for_room()
+                pool.wait_for_room(None if self._next is None else _HOLD_SECONDS)
+                if pool.room() <= 0:
+                    self._give_back_next()  # others may have a slot for it
                 continue
             try:
                 self._claim(room)
@@ -80,14 +84,30 @@ class Claimer:
                 log.exception("worker.claim_failed", retry_in_seconds=self._backoff.seconds)
                 self._on_failed()
                 self._backoff.wait()
+        self._give_back_next()
 
-    def _claim(self, room: int) -> None:
+    def _give_back_next(self) -> None:
+        if self._next is not None:
+            self._queue.nack([self._next.receipt])
+            self._next = None
+
+    def _deliveries(self, room: int) -> list[Delivery]:
+        """Up to ``room``, and waits for the first of them."""
         selector, changes_in = self._admission.choice()
         self._is_excluding = bool(selector.excluded)
         longest = _EXCLUDING_SECONDS if selector.excluded else _IDLE_SECONDS
-        deliveries = self._queue.dequeue(
-            max_messages=room, timeout_seconds=min(longest, changes_in), selector=selector
-        )
+        if self._next is None:
+            return self._queue.dequeue(
+                max_messages=room, timeout_seconds=min(longest, changes_in), selector=selector
+            )
+        rest: list[Delivery] = []
+        if room > 1:
+            rest = self._queue.dequeue(max_messages=room - 1, timeout_seconds=0, selector=selector)
+        first, self._next = self._next, None
+        return [first, *rest]
+
+    def _claim(self, room: int) -> None:
+        deliveries = self._deliveries(room)
         if not deliveries:
             return
         grants: dict[str, Grant] = {}
@@ -124,7 +144,9 @@ class Claimer:
             is_too_soon = expected > seconds_ahead or expected >= HORIZON_SECONDS
             if len(chosen) >= free and is_too_soon:
                 # Nothing behind it goes first: short tasks in any number would keep it from ever finding a free slot.
-                surplus += [later.receipt for later in deliveries[position:]]
+                self._next = delivery
+                surplus += [later.receipt for later in deliveries[position + 1 :]]
+                guess.be_cautious()
                 break
             is_admitted, grant = self._admission.admit(delivery.task)
             if not is_admitted:
@@ -136,9 +158,7 @@ class Claimer:
                 expected  # a long one keeps its slot all the time that others could have had
             )
             chosen.append(delivery)
-        if surplus:
-            guess.be_cautious()
-        elif len(chosen) <= free:
+        if self._next is None and len(chosen) <= free:
             guess.be_confident()
         surplus += refused
         if surplus:

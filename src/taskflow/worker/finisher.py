@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from taskflow.core.errors import StoreUnavailableError
@@ -17,6 +18,7 @@ from taskflow.worker.run import Run
 log = get_logger(__name__)
 
 MAX_BATCH = 500
+_GATHER_SECONDS = 0.002  # at most, for others whose attempts end
 
 Done = tuple[Run, Outcome]
 
@@ -32,6 +34,7 @@ class Finisher:
         self._backoff = Backoff()
         self._gives_up = False
         self._writing = threading.Lock()
+        self._write_seconds = 0.0  # what the last transaction took
         self._thread = threading.Thread(target=self._work, name="taskflow-finisher", daemon=True)
 
     def start(self) -> None:
@@ -67,6 +70,10 @@ class Finisher:
         ending = False
         while not ending:
             gathered = [outcomes.get()]
+            if self._pool.waiting:
+                # More are about to end, and a small transaction takes about as long as a large one. At most half of
+                # the time is spent on outcomes: claims and submissions need the store, too.
+                time.sleep(min(self._write_seconds, _GATHER_SECONDS))
             # There is no other consumer: as many as there are can be taken without waiting.
             gathered += [outcomes.get() for _ in range(min(outcomes.qsize(), MAX_BATCH - 1))]
             ending = None in gathered
@@ -100,8 +107,10 @@ class Finisher:
         log.error("worker.outcomes_given_up", outcomes=len(batch))
 
     def _write(self, batch: Sequence[Done]) -> None:
+        began = self._pool.monotonic()
         self._heartbeat.write_progress([run for run, _ in batch])
         self._execution.finish([(run.attempt, outcome) for run, outcome in batch])
+        self._write_seconds = self._pool.monotonic() - began
 
     def _forget(self, batch: Sequence[Done]) -> None:
         leased = self._pool.leased

@@ -27,6 +27,7 @@ class Handover:
         self._count = 0
         self._turn = 0  # of the attempt that was taken last
         self._next_turns: dict[str, int] = {}  # by tenant
+        self._head_start = 1.0  # in turns, of each priority before the next
 
     def put(self, runs: Sequence[Run], seconds_apart: float) -> None:
         """``seconds_apart``: how soon after one another slots become free for them, about."""
@@ -35,7 +36,7 @@ class Handover:
             self._next_turns = next_turns = {
                 tenant_id: turn for tenant_id, turn in next_turns.items() if turn > self._turn
             }
-        head_start = _PRIORITY_SECONDS / seconds_apart
+        head_start = self._head_start_of(seconds_apart)
         for run in runs:
             task = run.attempt.task
             turn = max(self._turn, next_turns.get(task.tenant_id, 0))
@@ -43,6 +44,14 @@ class Handover:
             self._count += 1
             heappush(order, (turn + task.priority * head_start, self._count, turn, run))
             tokens.put(True)
+
+    def _head_start_of(self, seconds_apart: float) -> float:
+        """The same as before, unless that was far off: turns of those who come are compared with those who wait, and a
+        head start that follows every change of the mean would send newcomers some turns to and fro."""
+        wanted = _PRIORITY_SECONDS / seconds_apart
+        if not self._order or not 0.5 < wanted / self._head_start < 2.0:
+            self._head_start = wanted
+        return self._head_start
 
     def take(self) -> Run | None:
         """The next one; waits for it. None: the slot is to end, once for every `end`."""

@@ -94,7 +94,7 @@ class Pool:
         if len(self.leased) - self.busy - waiting >= MAX_UNFINISHED:
             return 0
         ahead = self.claim_ahead.limit(moving)
-        self.claim_below = ahead * 3 // 4
+        self.claim_below = self.claim_ahead.refill_below(ahead, moving)
         if ahead == 0:
             return free
         return free + ahead if waiting <= self.claim_below else 0
@@ -116,12 +116,12 @@ class Pool:
         """Whether one of the attempts here is of a task that was running when a worker died."""
         return any(run.attempt.task.crash_count for run in list(self.leased))
 
-    def wait_for_room(self) -> None:
-        """Until `room` may have become positive, or `wake_claimer`."""
+    def wait_for_room(self, timeout_seconds: float | None) -> None:
+        """Until `room` may have become positive, or `wake_claimer`, or time is up."""
         with self._changed:
             self.claimer_waits = True
             if self.room() <= 0 and not self.is_draining:
-                self._changed.wait()
+                self._changed.wait(timeout_seconds)
             self.claimer_waits = False
 
     def wake_claimer(self) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from taskflow.worker.claim_ahead import HORIZON_SECONDS, MAX_AHEAD, ClaimAhead
+from taskflow.worker.claim_ahead import HORIZON_SECONDS, MAX_AHEAD, REFILL_SECONDS, ClaimAhead
 
 
 def learned(seconds: float, *, num_workers: int = 4) -> ClaimAhead:
@@ -23,6 +23,15 @@ def test_as_many_as_will_start_within_the_horizon() -> None:
     assert learned(0.001).limit(4) == 4 * HORIZON_SECONDS / 0.001
     assert learned(0.001).limit(1) == HORIZON_SECONDS / 0.001
     assert learned(HORIZON_SECONDS * 5).limit(4) == 0
+
+
+def test_more_is_claimed_when_what_starts_within_a_moment_has_started() -> None:
+    guess = learned(0.0005)
+    assert guess.refill_below(100, 4) == 100 - 4 * REFILL_SECONDS / 0.0005
+    assert guess.refill_below(2, 4) == 0
+    slow = learned(0.01)
+    assert slow.refill_below(slow.limit(4), 4) == slow.limit(4) - 1
+    assert slow.refill_below(0, 4) == 0
 
 
 def test_the_shortest_tasks_have_a_bound() -> None:

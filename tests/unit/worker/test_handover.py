@@ -41,6 +41,17 @@ def test_another_tenant_does_not_wait_for_what_was_claimed_ahead_before() -> Non
     assert quiet in taken(handover, 2)
 
 
+def test_a_guess_of_the_pace_that_changes_a_little_changes_nobodys_turn() -> None:
+    handover = Handover()
+    flood = runs(100, at=0.0)
+    handover.put(flood[:50], 1.05 * APART)
+    handover.put(flood[50:], APART)
+    assert taken(handover, 10) == flood[:10]
+    [quiet] = runs(1, at=10 * APART, tenant_id="b")
+    handover.put([quiet], 0.95 * APART)
+    assert quiet in taken(handover, 2)
+
+
 def test_a_higher_priority_overtakes_what_waits() -> None:
     handover = Handover()
     low = runs(20, at=0.0, priority=TaskPriority.LOW)
