@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 
 HORIZON_SECONDS = 0.02
-REFILL_SECONDS = 0.001  # more is claimed when what starts within it has started
+REFILL_SECONDS = 0.0005  # more is claimed when what starts within it has started
 MAX_AHEAD = 256
-_WEIGHT = 0.1  # of the newest run time in the mean
+_WEIGHT = 0.1  # of the newest run time in the mean, once there are more of them than a plain mean would weigh
 _LEAST_SECONDS = 100e-6  # what the engine itself needs for a task, however short the handler
 
 
 class ClaimAhead:
-    """Means of run times, exponentially weighted, over all tasks and by name.
+    """Means of run times over all tasks and by name, weighted exponentially.
 
     `observe` is called by every worker thread without a lock: a lost update makes a mean a little older, no more.
     """
@@ -27,19 +27,26 @@ class ClaimAhead:
     def __init__(self, num_workers: int) -> None:
         self._num_workers = num_workers
         self._mean = math.inf
-        self._means: dict[str, float] = {}
+        self._means: dict[
+            str, tuple[float, float]
+        ] = {}  # the mean and the weight of the last that is in it
         self._cautious = False
 
     def observe(self, task: str, seconds: float) -> None:
         mean = self._mean
         self._mean = seconds if mean == math.inf else mean + _WEIGHT * (seconds - mean)
-        known = self._means.get(task)
-        self._means[task] = seconds if known is None else known + _WEIGHT * (seconds - known)
+        if (known := self._means.get(task)) is None:
+            self._means[task] = (seconds, 1.0)
+        else:
+            # A plain mean of the first ones: the very first may have met a pause that says nothing about the task.
+            mean, weight = known
+            weight = max(_WEIGHT, weight / (1.0 + weight))
+            self._means[task] = (mean + weight * (seconds - mean), weight)
 
     def expected_seconds(self, task: str) -> float:
         """Infinite for a task that never ran here."""
-        mean = self._means.get(task)
-        return math.inf if mean is None else max(mean, _LEAST_SECONDS)
+        known = self._means.get(task)
+        return math.inf if known is None else max(known[0], _LEAST_SECONDS)
 
     @property
     def seconds_apart(self) -> float:

@@ -18,7 +18,6 @@ from taskflow.worker.run import Run
 log = get_logger(__name__)
 
 _IDLE_SECONDS = 30.0
-_HOLD_SECONDS = 0.05  # a task for which no slot becomes free by then is left to others
 _EXCLUDING_SECONDS = (
     1.0  # while tasks are excluded; news of them come by `news`, but may come between two calls
 )
@@ -40,7 +39,6 @@ class Claimer:
         self._on_failed = on_failed
         self._backoff = Backoff()
         self._is_excluding = False
-        self._next: Delivery | None = None  # needs a free slot, and nothing goes before it
         self._thread = threading.Thread(target=self._work, name="taskflow-claimer", daemon=True)
 
     def start(self) -> None:
@@ -67,9 +65,7 @@ class Claimer:
         while not pool.is_draining:
             room = pool.room()
             if room <= 0:
-                pool.wait_for_room(None if self._next is None else _HOLD_SECONDS)
-                if pool.room() <= 0:
-                    self._give_back_next()  # others may have a slot for it
+                pool.wait_for_room()
                 continue
             try:
                 self._claim(room)
@@ -84,30 +80,14 @@ class Claimer:
                 log.exception("worker.claim_failed", retry_in_seconds=self._backoff.seconds)
                 self._on_failed()
                 self._backoff.wait()
-        self._give_back_next()
 
-    def _give_back_next(self) -> None:
-        if self._next is not None:
-            self._queue.nack([self._next.receipt])
-            self._next = None
-
-    def _deliveries(self, room: int) -> list[Delivery]:
-        """Up to ``room``, and waits for the first of them."""
+    def _claim(self, room: int) -> None:
         selector, changes_in = self._admission.choice()
         self._is_excluding = bool(selector.excluded)
         longest = _EXCLUDING_SECONDS if selector.excluded else _IDLE_SECONDS
-        if self._next is None:
-            return self._queue.dequeue(
-                max_messages=room, timeout_seconds=min(longest, changes_in), selector=selector
-            )
-        rest: list[Delivery] = []
-        if room > 1:
-            rest = self._queue.dequeue(max_messages=room - 1, timeout_seconds=0, selector=selector)
-        first, self._next = self._next, None
-        return [first, *rest]
-
-    def _claim(self, room: int) -> None:
-        deliveries = self._deliveries(room)
+        deliveries = self._queue.dequeue(
+            max_messages=room, timeout_seconds=min(longest, changes_in), selector=selector
+        )
         if not deliveries:
             return
         grants: dict[str, Grant] = {}
@@ -141,12 +121,10 @@ class Claimer:
         refused: list[str] = []
         for position, delivery in enumerate(deliveries):
             expected = min(HORIZON_SECONDS, guess.expected_seconds(delivery.task))
-            is_too_soon = expected > seconds_ahead or expected >= HORIZON_SECONDS
-            if len(chosen) >= free and is_too_soon:
-                # Nothing behind it goes first: short tasks in any number would keep it from ever finding a free slot.
-                self._next = delivery
-                surplus += [later.receipt for later in deliveries[position + 1 :]]
-                guess.be_cautious()
+            # A long one, or one that nobody knows, has the next slot, if one is about to become free.
+            is_last = len(chosen) >= free and expected >= HORIZON_SECONDS
+            if len(chosen) >= free and (not moving if is_last else expected > seconds_ahead):
+                surplus += [later.receipt for later in deliveries[position:]]
                 break
             is_admitted, grant = self._admission.admit(delivery.task)
             if not is_admitted:
@@ -158,7 +136,14 @@ class Claimer:
                 expected  # a long one keeps its slot all the time that others could have had
             )
             chosen.append(delivery)
-        if self._next is None and len(chosen) <= free:
+            if is_last:
+                # Nothing behind it goes first: short tasks in any number would keep it from ever finding a free slot.
+                surplus += [later.receipt for later in deliveries[position + 1 :]]
+                guess.be_cautious()
+                break
+        if surplus:
+            guess.be_cautious()
+        elif len(chosen) <= free:
             guess.be_confident()
         surplus += refused
         if surplus:

@@ -116,12 +116,12 @@ class Pool:
         """Whether one of the attempts here is of a task that was running when a worker died."""
         return any(run.attempt.task.crash_count for run in list(self.leased))
 
-    def wait_for_room(self, timeout_seconds: float | None) -> None:
-        """Until `room` may have become positive, or `wake_claimer`, or time is up."""
+    def wait_for_room(self) -> None:
+        """Until `room` may have become positive, or `wake_claimer`."""
         with self._changed:
             self.claimer_waits = True
             if self.room() <= 0 and not self.is_draining:
-                self._changed.wait(timeout_seconds)
+                self._changed.wait()
             self.claimer_waits = False
 
     def wake_claimer(self) -> None:

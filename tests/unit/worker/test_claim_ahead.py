@@ -62,6 +62,14 @@ def test_tasks_are_known_by_name() -> None:
     assert guess.is_long("new")
 
 
+def test_one_slow_first_run_does_not_make_a_task_a_long_one() -> None:
+    guess = learned(0.001)
+    guess.observe("new", 1.8 * HORIZON_SECONDS)
+    assert guess.is_long("new")
+    guess.observe("new", 0.0001)
+    assert not guess.is_long("new")
+
+
 def test_after_a_wrong_guess_nothing_is_claimed_ahead_until_a_claim_went_well() -> None:
     guess = learned(0.001)
     guess.be_cautious()
