@@ -4,7 +4,8 @@
                         ↑ watchdog: timeouts      ↑ heartbeat: leases, progress, cancellations
 
 One claimer and one finisher, so that every transaction carries as much as there is; between them queues of single
-attempts. Nothing polls: an idle worker sleeps.
+attempts. A slot that has nothing else to do writes its outcome itself, which is quicker than waking another thread.
+Nothing polls: an idle worker sleeps.
 """
 
 from __future__ import annotations
