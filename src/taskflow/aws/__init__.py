@@ -26,6 +26,6 @@ def session(region: str | None) -> Session:
 
 @functools.cache
 def _loader(search_path: str | None) -> Any:
-    from botocore.loaders import create_loader
+    from taskflow.aws.descriptions import Descriptions
 
-    return create_loader(search_path)
+    return Descriptions(search_path)
