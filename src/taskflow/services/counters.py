@@ -1,17 +1,16 @@
-"""What this process has measured since it started: totals, latencies, errors. Prometheus counts for us."""
+"""What this process has measured since it started: totals, latencies, errors. `exposition` shows it to Prometheus."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import Counter as Tally
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from typing import Any, Protocol
-
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from typing import Any, NamedTuple, Protocol
 
 # Latency buckets in seconds: half a millisecond (an idle embedded system) to five minutes.
-_BUCKETS = (
+BUCKETS = (
     0.0005,
     0.001,
     0.0025,
@@ -22,13 +21,13 @@ _BUCKETS = (
     0.1,
     0.25,
     0.5,
-    1,
+    1.0,
     2.5,
-    5,
-    10,
-    30,
-    60,
-    300,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
 )
 _SAMPLES = 4_096
 
@@ -73,6 +72,44 @@ class Latencies:
         }
 
 
+class Spread(NamedTuple):
+    """Durations in seconds. ``counts`` has one more than BUCKETS: of what is up to each bound, beyond the last one."""
+
+    counts: list[int]
+    sum_seconds: float
+
+
+class Measured(NamedTuple):
+    """Totals since this process started, for Prometheus. A key of ``counts`` is a name and the values of its labels:
+    submitted (task), rejected (reason), replayed, started (task), finished (task, outcome), fenced, recovered,
+    abandoned. ``runs`` and ``waits`` are by task."""
+
+    counts: Mapping[tuple[str, ...], int]
+    runs: Mapping[str, Spread]
+    waits: Mapping[str, Spread]
+
+
+class _Spreads:
+    """By task. Not thread safe."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
+        self._sums: Counter[str] = Counter()
+
+    def add(self, task: str, values_ms: list[float]) -> None:
+        counts, total = self._counts[task], 0.0
+        for value in values_ms:
+            seconds = value / 1_000
+            counts[bisect_left(BUCKETS, seconds)] += 1
+            total += seconds
+        self._sums[task] += total
+
+    def copy(self) -> dict[str, Spread]:
+        return {
+            task: Spread(counts.copy(), self._sums[task]) for task, counts in self._counts.items()
+        }
+
+
 class Recorder(Protocol):
     """Who else is told of everything, in the same words; thread safe. `observability.metrics.Metrics` is one."""
 
@@ -94,66 +131,30 @@ class Recorder(Protocol):
 
 
 class Counters:
-    """Thread safe. ``registry`` is what `/metrics` exposes; task names are its only open label."""
+    """Thread safe. Names of tasks are all that there may be many of."""
 
     def __init__(self, recorder: Recorder | None = None) -> None:
         self._recorder = recorder
-        self.registry = CollectorRegistry()
         self._lock = threading.Lock()
-        self._totals: Tally[str] = Tally()
-        self._errors: Tally[str] = Tally()
+        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._runs, self._waits = _Spreads(), _Spreads()
         self.run_ms = Latencies()
         self.wait_ms = Latencies()
-        self._submitted = self._counter("taskflow_tasks_submitted", "Accepted submissions", "task")
-        self._rejected = self._counter(
-            "taskflow_submissions_rejected", "Refused submissions", "reason"
-        )
-        self._replayed = self._counter(
-            "taskflow_submissions_replayed", "Answered from an idempotency key"
-        )
-        self._started = self._counter("taskflow_attempts_started", "Attempts started", "task")
-        self._finished = self._counter(
-            "taskflow_attempts_finished", "Attempts ended", "task", "outcome"
-        )
-        self._fenced = self._counter(
-            "taskflow_outcomes_fenced", "Outcomes not written: the lease had been lost"
-        )
-        self._recovered = self._counter(
-            "taskflow_tasks_recovered", "Tasks taken over from dead workers"
-        )
-        self._abandoned = self._counter(
-            "taskflow_threads_abandoned", "Threads given up, blocked beyond a timeout"
-        )
-        self._run = Histogram(
-            "taskflow_task_run_seconds",
-            "Run time of attempts",
-            ["task"],
-            registry=self.registry,
-            buckets=_BUCKETS,
-        )
-        self._wait = Histogram(
-            "taskflow_task_wait_seconds",
-            "From due to started",
-            ["task"],
-            registry=self.registry,
-            buckets=_BUCKETS,
-        )
 
     def submitted(self, by_task: Mapping[str, int]) -> None:
-        for task, count in by_task.items():
-            self._submitted.labels(task).inc(count)
-        self._add("enqueued", sum(by_task.values()))
+        with self._lock:
+            for task, count in by_task.items():
+                self._counts["submitted", task] += count
         if self._recorder is not None:
             self._recorder.submitted(by_task)
 
     def replayed(self, count: int) -> None:
-        self._replayed.inc(count)
-        self._add("replayed", count)
+        self._add("replayed", count=count)
 
     def rejected(self, reason: str, count: int = 1) -> None:
         """A submission that was refused; ``reason`` is the error's code."""
-        self._rejected.labels(reason).inc(count)
-        self._add("rejected", count)
+        self._add("rejected", reason, count=count)
         if self._recorder is not None:
             self._recorder.rejected(reason, count)
 
@@ -161,13 +162,12 @@ class Counters:
         """Attempts started, with the time each waited since it was due, by task and priority."""
         if self._recorder is not None:
             self._recorder.started(waits_ms)
-        for (task, _), waits in waits_ms.items():
-            self._started.labels(task).inc(len(waits))
-            histogram = self._wait.labels(task)
-            for wait in waits:
-                histogram.observe(wait / 1000)
+        with self._lock:
+            for (task, _), waits in waits_ms.items():
+                self._counts["started", task] += len(waits)
+                self._waits.add(task, waits)
+        for waits in waits_ms.values():
             self.wait_ms.add(waits)
-            self._add("dequeued", len(waits))
 
     def finished(
         self,
@@ -178,52 +178,64 @@ class Counters:
         error, by its class and the outcome."""
         if self._recorder is not None:
             self._recorder.finished(runs_ms, errors)
-        for (task, outcome), runs in runs_ms.items():
-            self._finished.labels(task, outcome).inc(len(runs))
-            histogram = self._run.labels(task)
-            for run in runs:
-                histogram.observe(run / 1000)
+        with self._lock:
+            for (task, outcome), runs in runs_ms.items():
+                self._counts["finished", task, outcome] += len(runs)
+                self._runs.add(task, runs)
+            for (kind, _), count in errors.items():
+                self._errors[kind] += count
+        for runs in runs_ms.values():
             self.run_ms.add(runs)
-            self._add(_TOTAL_OF.get(outcome, outcome), len(runs))
-        if errors:
-            with self._lock:
-                for (kind, _), count in errors.items():
-                    self._errors[kind] += count
 
     def fenced(self, count: int) -> None:
         """Outcomes that were not written, because the lease had been lost."""
         if self._recorder is not None:
             self._recorder.leases_lost(count)
-        self._fenced.inc(count)
-        self._add("fenced", count)
+        self._add("fenced", count=count)
 
     def recovered(self, count: int) -> None:
         if self._recorder is not None:
             self._recorder.recovered(count)
-        self._recovered.inc(count)
-        self._add("recovered", count)
+        self._add("recovered", count=count)
 
     def abandoned(self, count: int = 1) -> None:
         """A thread that had to be given up: its handler did not end, interrupted or not."""
-        self._abandoned.inc(count)
-        self._add("abandoned", count)
+        self._add("abandoned", count=count)
 
     def snapshot(self) -> dict[str, Any]:
         """Totals and errors by class since this process started."""
         with self._lock:
-            totals = {name: self._totals[name] for name in _TOTALS}
-            return {"totals": totals, "errors_by_class": dict(self._errors)}
+            counts, errors = self._counts.copy(), dict(self._errors)
+        totals: Counter[str] = Counter()
+        for (name, *labels), count in counts.items():
+            totals[labels[-1] if name == "finished" else name] += count
+        return {
+            "totals": {total: totals[name] for name, total in _TOTAL_OF.items()},
+            "errors_by_class": errors,
+        }
 
-    def _add(self, name: str, count: int) -> None:
+    def measured(self) -> Measured:
+        """A copy of everything that Prometheus is shown."""
         with self._lock:
-            self._totals[name] += count
+            return Measured(self._counts.copy(), self._runs.copy(), self._waits.copy())
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+    def _add(self, *key: str, count: int) -> None:
+        with self._lock:
+            self._counts[key] += count
 
 
-_TOTAL_OF = {"completed": "succeeded", "retrying": "retried", "pending": "given_back"}
-_TOTALS = (
-    "enqueued", "dequeued", "succeeded", "failed", "retried", "cancelled", "rejected", "replayed", "given_back",
-    "recovered", "fenced", "abandoned",
-)  # fmt: skip
+# What `snapshot` calls what was counted; of attempts that finished, by their outcome.
+_TOTAL_OF = {
+    "submitted": "enqueued",
+    "started": "dequeued",
+    "completed": "succeeded",
+    "failed": "failed",
+    "retrying": "retried",
+    "cancelled": "cancelled",
+    "rejected": "rejected",
+    "replayed": "replayed",
+    "pending": "given_back",
+    "recovered": "recovered",
+    "fenced": "fenced",
+    "abandoned": "abandoned",
+}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
 
 from taskflow import logs
 from taskflow.core.errors import QueueUnavailableError
 from taskflow.core.task import TaskPriority
 from taskflow.ports.metadata import InsightStore, WorkerRecord, WorkerStore
-from taskflow.ports.queue import TaskQueue
+from taskflow.ports.queue import QueueDepth, TaskQueue
 from taskflow.services.counters import Counters
 
 log = logs.get_logger(__name__)
@@ -29,8 +27,6 @@ class Insights:
         self._workers = workers
         self._queue = queue
         self._counters = counters
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
 
     def metrics(self, tenant_id: str | None) -> dict[str, Any]:
         """For `GET /api/v1/metrics`. ``queue`` has ``<status>_count`` for every status."""
@@ -76,39 +72,21 @@ class Insights:
 
     def prometheus(self) -> bytes:
         """Text exposition format 0.0.4."""
-        return generate_latest(self._counters.registry) + generate_latest(self.registry)
+        from taskflow.services.exposition import exposition
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        """prometheus_client's collector protocol: gauges, read from the store at every scrape."""
-        counts = self._store.counts(None)
-        tasks = GaugeMetricFamily("taskflow_tasks", "Tasks by status", labels=["status"])
-        for status, count in counts.by_status.items():
-            tasks.add_metric([status], count)
-        oldest = GaugeMetricFamily(
-            "taskflow_queue_oldest_age_seconds",
-            "How long the oldest due task has waited",
-            value=counts.oldest_waiting_seconds or 0.0,
+        return exposition(
+            self._counters.measured(),
+            counts=self._store.counts(None),
+            depths=self._depths(),
+            workers=self._workers.list(),
         )
-        depth = GaugeMetricFamily(
-            "taskflow_queue_depth", "Messages in the queue", labels=["priority", "state"]
-        )
+
+    def _depths(self) -> Mapping[TaskPriority, QueueDepth]:
         try:
-            for priority, depths in self._queue.depths().items():
-                for state, count in depths._asdict().items():
-                    depth.add_metric([priority.name.lower(), state], count)
+            return self._queue.depths()
         except QueueUnavailableError as exc:  # the other numbers are wanted all the more then
             log.warning("queue.depths_failed", error=exc.detail)
-        workers = GaugeMetricFamily(
-            "taskflow_workers", "Worker processes by status", labels=["status"]
-        )
-        known = self._workers.list()
-        for status in ("running", "draining", "stopped"):
-            workers.add_metric([status], sum(worker.status == status for worker in known))
-        return [tasks, oldest, depth, workers]
-
-    def describe(self) -> list[GaugeMetricFamily]:
-        """No look at the store at registration."""
-        return []
+            return {}
 
     def _worker_summary(self) -> dict[str, int]:
         running = [worker for worker in self._workers.list() if worker.status == _RUNNING]

@@ -3,10 +3,13 @@ from __future__ import annotations
 import threading
 
 import pytest
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from taskflow.core.task import TaskPriority
+from taskflow.ports.metadata import TaskCounts
+from taskflow.ports.queue import QueueDepth
 from taskflow.services.counters import Counters, Latencies
+from taskflow.services.exposition import exposition
 
 
 def test_quantiles_are_nearest_ranks() -> None:
@@ -64,18 +67,50 @@ def test_totals_from_many_threads_add_up() -> None:
     assert counters.snapshot()["errors_by_class"] == {"transient": 2_000}
 
 
+def exposed(counters: Counters) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = exposition(
+        counters.measured(),
+        counts=TaskCounts({"pending": 7}, {}, None, None),
+        depths={TaskPriority.HIGH: QueueDepth(1, 2, 3)},
+        workers=[],
+    ).decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
 def test_what_prometheus_reads_is_what_was_counted() -> None:
     counters = Counters()
     counters.submitted({'odd"name\\': 3})
     counters.finished({("a", "failed"): [1_500.0]}, {("permanent", "failed"): 1})
     counters.abandoned()
-    samples = {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(generate_latest(counters.registry).decode())
-        for sample in family.samples
-    }
+    samples = exposed(counters)
     assert samples["taskflow_tasks_submitted_total", (("task", 'odd"name\\'),)] == 3
     finished = (("outcome", "failed"), ("task", "a"))
     assert samples["taskflow_attempts_finished_total", finished] == 1
     assert samples["taskflow_task_run_seconds_sum", (("task", "a"),)] == pytest.approx(1.5)
     assert samples["taskflow_threads_abandoned_total", ()] == 1
+    assert samples["taskflow_outcomes_fenced_total", ()] == 0
+    assert samples["taskflow_tasks", (("status", "pending"),)] == 7
+    assert samples["taskflow_queue_depth", (("priority", "high"), ("state", "in_flight"))] == 3
+
+
+def test_a_histogram_counts_what_is_up_to_each_bound() -> None:
+    counters = Counters()
+    counters.started({("a", 0): [0.5, 0.6], ("a", 1): [1_000.0, 400_000.0]})
+    samples = exposed(counters)
+
+    def up_to(bound: str) -> float:
+        return samples["taskflow_task_wait_seconds_bucket", (("le", bound), ("task", "a"))]
+
+    assert [up_to(bound) for bound in ("0.0005", "0.001", "1.0", "300.0", "+Inf")] == [
+        1,
+        2,
+        3,
+        3,
+        4,
+    ]
+    assert samples["taskflow_task_wait_seconds_count", (("task", "a"),)] == 4
+    assert samples["taskflow_task_wait_seconds_sum", (("task", "a"),)] == pytest.approx(401.0011)
