@@ -94,7 +94,7 @@ class _Spreads:
 
     def __init__(self) -> None:
         self._counts: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
-        self._sums: Counter[str] = Counter()
+        self._sums: dict[str, float] = defaultdict(float)
 
     def add(self, task: str, values_ms: list[float]) -> None:
         counts, total = self._counts[task], 0.0

@@ -7,6 +7,8 @@ once (`task_results`) live beside it. Ids are UUIDv7, so key order is creation o
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
@@ -17,8 +19,14 @@ BigId = sa.BigInteger().with_variant(
 )  # SQLite: only INTEGER aliases the row id
 
 
+# In `info`: options of SQLite's, for `new_store`. Given as arguments, they would have SQLAlchemy import its dialect,
+# whichever database is used.
 def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
-    return sa.Table(name, metadata, *items, sqlite_with_rowid=False)
+    return sa.Table(name, metadata, *items, info={"sqlite_with_rowid": False})
+
+
+def _partial_index(name: str, *columns: sa.Column[Any], where: sa.ColumnElement[bool]) -> sa.Index:
+    return sa.Index(name, *columns, info={"sqlite_where": where})
 
 
 tasks = _table(
@@ -51,31 +59,27 @@ tasks = _table(
     sa.Column("discarded", sa.SmallInteger, nullable=False, server_default="0"),
 )
 # What is not final: rebuild, recovery, depths. Final tasks leave it, so it stays as small as the backlog.
-sa.Index(
+_partial_index(
     "ix_tasks_active",
     tasks.c.status,
     tasks.c.priority,
     tasks.c.run_at,
     tasks.c.tenant_id,
     tasks.c.finished_at,  # nothing but NULL: with it, counts need not look into the table
-    sqlite_where=tasks.c.finished_at.is_(None),
-    postgresql_where=tasks.c.finished_at.is_(None),
+    where=tasks.c.finished_at.is_(None),
 )
 _expiring = sa.and_(tasks.c.expires_at.is_not(None), tasks.c.finished_at.is_(None))
-sa.Index(
-    "ix_tasks_expiring", tasks.c.expires_at, sqlite_where=_expiring, postgresql_where=_expiring
-)
+_partial_index("ix_tasks_expiring", tasks.c.expires_at, where=_expiring)
 # Dead letters, and lists of what was cancelled or expired: rare among what is final.
 unsuccessful = sa.and_(
     tasks.c.finished_at.is_not(None), tasks.c.status != sa.literal_column("'completed'")
 )
-sa.Index(
+_partial_index(
     "ix_tasks_unsuccessful",
     tasks.c.tenant_id,
     tasks.c.status,
     tasks.c.id,
-    sqlite_where=unsuccessful,
-    postgresql_where=unsuccessful,
+    where=unsuccessful,
 )
 # Dead letters by what went wrong: a page of one group, and the groups themselves by this index alone.
 dead_letters = sa.and_(
@@ -83,15 +87,14 @@ dead_letters = sa.and_(
     tasks.c.status == sa.literal_column("'failed'"),
     tasks.c.discarded == sa.literal_column("0"),
 )
-sa.Index(
+_partial_index(
     "ix_tasks_dead_letters",
     tasks.c.tenant_id,
     tasks.c.fingerprint,
     tasks.c.id,
     tasks.c.task,
     tasks.c.finished_at,
-    sqlite_where=dead_letters,
-    postgresql_where=dead_letters,
+    where=dead_letters,
 )
 sa.Index("ix_tasks_task", tasks.c.tenant_id, tasks.c.task, tasks.c.id)
 
@@ -166,7 +169,8 @@ events = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("attempt", sa.Integer),
     sa.Column("data", sa.Text),
-    sqlite_autoincrement=True,  # ids of purged events are never given out again: they are cursors
+    # Ids of purged events are never given out again: they are cursors.
+    info={"sqlite_autoincrement": True},
 )
 sa.Index("ix_events_task", events.c.tenant_id, events.c.task_id, events.c.id)
 
