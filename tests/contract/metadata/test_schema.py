@@ -35,6 +35,17 @@ def test_migrations_make_exactly_the_tables_of_the_schema(database: Database) ->
     database.close()
 
 
+def test_what_uses_the_store_imports_the_dialect_of_no_database() -> None:
+    program = (
+        "import sys, taskflow.adapters.metadata.migrate\n"
+        "print(*[n for n in sys.modules if n.startswith('sqlalchemy.dialects.')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
 def test_a_store_of_a_newer_program_is_refused_and_left_alone(database: Database) -> None:
     migrate(database)
     with database.engine.begin() as connection:

@@ -23,7 +23,7 @@ VERSION = 1
 _PRIORITY_NAMES = {int(priority): priority.name.lower() for priority in TaskPriority}
 # Letters, digits and ASCII punctuation: API reference, SendMessage, MessageGroupId.
 _GROUP_ID = re.compile(rf"[!-~]{{1,{GROUP_ID_CHARACTERS}}}")
-_PLAIN = re.compile(r"[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]{1,256}")
+_PLAIN = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]{1,256}")
 _SHOWN_CHARACTERS = 80
 
 
