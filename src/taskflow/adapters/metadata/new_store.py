@@ -36,8 +36,9 @@ _STATISTICS = (
 def create(connection: sa.Connection, revision: str) -> None:
     """In the transaction that is open. ``revision``: what Alembic is to take the store for."""
     for table in schema.metadata.tables.values():
-        for item in (table, *table.indexes):
-            item.dialect_kwargs.update(item.info)
+        table.dialect_kwargs.update(table.info)
+        for index in table.indexes:
+            index.dialect_kwargs.update(index.info)
     schema.metadata.create_all(connection, checkfirst=False)
     connection.exec_driver_sql("ANALYZE")  # makes the table of statistics
     connection.exec_driver_sql("DELETE FROM sqlite_stat1")
