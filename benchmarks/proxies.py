@@ -51,7 +51,11 @@ def process(
     """Its process id, once it listens on ``port``; ended by SIGTERM."""
     started = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))),
+            **(environment or {}),
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
