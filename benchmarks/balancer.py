@@ -7,6 +7,7 @@ Needs wrk, nginx and haproxy (Debian packages).
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import socket
@@ -21,9 +22,10 @@ from pathlib import Path
 from benchmarks import steady_load
 from benchmarks.figures import Effort, Figure, command
 from benchmarks.memory import resident_bytes
-from benchmarks.proxies import PROXIES, Proxy, Tls, api_instance, raw_instance, taskflow
+from benchmarks.proxies import PROXIES, Proxy, Tls, api_instance, nginx, raw_instance, taskflow
 
 _CONNECTIONS = 32
+_LATENCY_ROUNDS = 9  # the machine's own stalls are most of a p99: some rounds have one more
 _IDLE_CONNECTIONS = 2_000
 _LARGE_BYTES = 2**26
 _LARGE_TIMES = 16  # together a GiB
@@ -82,30 +84,46 @@ def _compared(
     return figures
 
 
-def _latencies(
-    proxies: Sequence[Proxy], instance: int, rate: float, effort: Effort
-) -> list[Figure]:
-    """Added to what the instance itself takes, at the same rate: half of what the balancer reaches at most."""
-    targets = {"instance": instance, **{p.name: p.port for p in proxies if p.name != "haproxy"}}
-    found: dict[str, list[steady_load.Latency]] = {name: [] for name in targets}
-    for _ in range(effort.rounds):
-        for name, port in targets.items():
-            found[name].append(
-                steady_load.measure(
-                    port, "/", rate=rate, seconds=effort.seconds, connections=_CONNECTIONS
+def _latencies(directory: Path, rate: float, effort: Effort) -> list[Figure]:
+    """Added to what an instance itself takes, at the same rate: half of what the balancer reaches at most.
+
+    The proxy has a processor to itself, instances and load share the others: where all share all, what is measured is
+    whom the kernel lets onto one when.
+    """
+    processors = os.sched_getaffinity(0)
+    own = {min(processors)}
+    with ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, processors)
+        os.sched_setaffinity(0, processors - own or own)  # those who start now inherit it
+        raw = [stack.enter_context(raw_instance()) for _ in range(2)]
+        targets = {"instance": raw[0]}
+        for start in (taskflow, nginx):
+            proxy = stack.enter_context(start(directory, raw))
+            os.sched_setaffinity(proxy.pid, own)
+            targets[proxy.name] = proxy.port
+        found: dict[str, list[steady_load.Latency]] = {name: [] for name in targets}
+        for _ in range(_LATENCY_ROUNDS):
+            for name, port in targets.items():
+                found[name].append(
+                    steady_load.measure(
+                        port, "/", rate=rate, seconds=effort.seconds, connections=_CONNECTIONS
+                    )
                 )
-            )
     figures = []
     for percentile in ("p50_ms", "p99_ms"):
-        median = {
-            name: statistics.median(getattr(one, percentile) for one in values)
-            for name, values in found.items()
+        times = {name: [getattr(one, percentile) for one in found[name]] for name in targets}
+        alone = statistics.median(times["instance"])
+        added = {
+            name: tuple(value - alone for value in times[name]) for name in ("taskflow", "nginx")
         }
-        added = {name: median[name] - median["instance"] for name in ("taskflow", "nginx")}
+        medians = {name: statistics.median(values) for name, values in added.items()}
         label = f"added latency {percentile[:3]} at {rate:,.0f}/s"
-        figures += [Figure(f"{label}: {name}", value, "ms") for name, value in added.items()]
+        figures += [
+            Figure(f"{label}: {name}", medians[name], "ms", runs=values)
+            for name, values in added.items()
+        ]
         figures.append(
-            Figure(f"{label}: of nginx's", added["taskflow"] / added["nginx"], "×", at_most=1.5)
+            Figure(f"{label}: of nginx's", medians["taskflow"] / medians["nginx"], "×", at_most=1.5)
         )
     return figures
 
@@ -158,8 +176,8 @@ def measure(effort: Effort, stored: Path | None = None) -> list[Figure]:
             started = [proxies.enter_context(start(directory, raw)) for start in PROXIES.values()]
             rates = _rates(started, "/", effort)
             figures += _compared("2 raw instances", rates, of_nginx=0.75, of_haproxy=0.8)
-            half = statistics.median(rates["taskflow"]) / 2
-            figures += _latencies(started, raw[0], half, effort)
+        half = statistics.median(rates["taskflow"]) / 2
+        figures += _latencies(directory, half, effort)
         tls = _certificate(directory)
         with ExitStack() as proxies:
             started = [
