@@ -46,7 +46,7 @@ class Status:
     region: str
     state: StackState | None
     queues: Sequence[QueueDepth] = ()
-    alarms: Sequence[Alarm] = ()  # those that are ringing
+    alarms: Sequence[Alarm] = ()  # those that are ringing, and that somebody is told of
     failures: Sequence[str] = ()  # of the last operation
     outputs: Mapping[str, str] = field(default_factory=dict)
 
@@ -74,7 +74,7 @@ def look(account: Account, stack: str) -> Status:
         account.region,
         state,
         queues=_depths(account, _ids(resources, _QUEUE)),
-        alarms=_ringing(account, _ids(resources, _ALARM)),
+        alarms=_ringing(account, _ids(resources, _ALARM), state.outputs.get("AlarmTopicArn")),
         failures=causes(stacks.causes(state.stack_id)) if went_wrong else (),
         outputs=state.outputs,
     )
@@ -102,7 +102,9 @@ def _depths(account: Account, urls: Sequence[str]) -> list[QueueDepth]:
     return sorted(depths, key=lambda depth: depth.name)
 
 
-def _ringing(account: Account, names: Sequence[str]) -> list[Alarm]:
+def _ringing(account: Account, names: Sequence[str], topic_arn: str | None) -> list[Alarm]:
+    """Only those that go to the topic now: others scale (and are on whenever nothing waits), or are silent while the
+    stack does not serve."""
     client, ringing = account.client("cloudwatch"), []
     for start in range(0, len(names), _ALARMS_AT_ONCE):
         answer = client.describe_alarms(
@@ -110,6 +112,7 @@ def _ringing(account: Account, names: Sequence[str]) -> list[Alarm]:
         )
         ringing += [
             Alarm(alarm["AlarmName"], alarm.get("StateReason", ""))
-            for alarm in [*answer.get("MetricAlarms", []), *answer.get("CompositeAlarms", [])]
+            for alarm in answer.get("MetricAlarms", [])
+            if alarm["ActionsEnabled"] and topic_arn in alarm["AlarmActions"]
         ]
     return ringing
