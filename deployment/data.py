@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
@@ -16,6 +17,7 @@ from deployment.reporter import Reporter
 
 _BUCKET = "AWS::S3::Bucket"
 _DATABASE = "AWS::RDS::DBInstance"
+_STACK_TAG = "aws:cloudformation:stack-id"  # CloudFormation's own; what outlives a stack keeps it
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,23 @@ class Database:
 
 
 class StackData:
-    """``resources``: as `Stacks.resources` lists them."""
+    """Buckets and databases of these names that are there."""
 
-    def __init__(self, account: Account, resources: Sequence[dict[str, Any]]) -> None:
+    def __init__(
+        self, account: Account, *, buckets: Iterable[str], databases: Iterable[str] = ()
+    ) -> None:
         self._account = account
         self.buckets = [
-            Bucket(name, self._is_empty(name))
-            for name in _ids(resources, _BUCKET)
-            if self._bucket_exists(name)
+            Bucket(name, self._is_empty(name)) for name in buckets if self._bucket_exists(name)
         ]
         self.databases = [
-            database for name in _ids(resources, _DATABASE) if (database := self._database(name))
+            database for name in databases if (database := self._database(name)) is not None
         ]
+
+    @classmethod
+    def of(cls, account: Account, resources: Sequence[dict[str, Any]]) -> Self:
+        """``resources``: as `Stacks.resources` lists them."""
+        return cls(account, buckets=_ids(resources, _BUCKET), databases=_ids(resources, _DATABASE))
 
     def check(self, consent: Consent, stack: str) -> None:
         """Raises DecisionNeededError naming the data that nobody gave up, and how that is done."""
@@ -102,21 +109,14 @@ class StackData:
     def delete_kept(self, consent: Consent, reporter: Reporter) -> list[str]:
         """After the stack: what its template keeps although it may go. Names what stays."""
         s3, stays = self._account.client("s3"), []
+        self.empty(consent, reporter)
         for bucket in self.buckets:
-            if not self._bucket_exists(bucket.name):
-                continue
-            if consent.payloads or self._is_empty(bucket.name):
-                self.empty(consent, reporter)
+            if consent.payloads or bucket.is_empty:
                 s3.delete_bucket(Bucket=bucket.name)
                 reporter.say(f"deleted the bucket {bucket.name}")
             else:
                 stays.append(f"bucket {bucket.name}")
-        for known in self.databases:
-            database = self._database(known.identifier)
-            if database is None:
-                continue
-            stays.append(f"database {database.identifier}")
-        return stays
+        return stays + [f"database {database.identifier}" for database in self.databases]
 
     def _bucket_exists(self, name: str) -> bool:
         try:
@@ -142,6 +142,42 @@ class StackData:
             raise
         [described] = answer["DBInstances"]
         return Database(identifier, bool(described.get("DeletionProtection", False)))
+
+
+def kept_buckets(account: Account, stack: str) -> list[str]:
+    """Of a stack of this name in this region, there or gone: CloudFormation named and tagged them after it."""
+    s3 = account.client("s3")
+    names = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+    of_it = re.compile(rf"arn:[^:]+:cloudformation:{account.region}:\d+:stack/{stack}/.+")
+    return [
+        name
+        for name in names
+        if name.startswith(f"{stack}-") and of_it.fullmatch(_stack_id(s3, name))
+    ]
+
+
+def snapshots(account: Account, stack: str, databases: Iterable[str]) -> list[str]:
+    """Those that CloudFormation left of the stack's databases when it deleted them, and others of ``databases``."""
+    known, left = set(databases), f"{stack}-snapshot-"
+    return [
+        snapshot["DBSnapshotIdentifier"]
+        for page in account.pages("rds", "describe_db_snapshots", SnapshotType="manual")
+        for snapshot in page["DBSnapshots"]
+        if snapshot["DBInstanceIdentifier"] in known
+        or snapshot["DBSnapshotIdentifier"].lower().startswith(left)
+    ]
+
+
+def _stack_id(s3: Any, bucket: str) -> str:
+    """Of the stack that made it; empty: none did, or it cannot be known."""
+    try:
+        tags = s3.get_bucket_tagging(Bucket=bucket)["TagSet"]
+    except ClientError as exc:
+        # Without tags, of somebody else, or gone since it was listed.
+        if error_code(exc) in {"NoSuchTagSet", "AccessDenied", "NoSuchBucket"}:
+            return ""
+        raise
+    return next((tag["Value"] for tag in tags if tag["Key"] == _STACK_TAG), "")
 
 
 def _ids(resources: Sequence[dict[str, Any]], type_: str) -> list[str]:

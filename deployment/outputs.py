@@ -21,12 +21,18 @@ def variables(outputs: Mapping[str, str]) -> dict[str, str | None]:
     return {**_FIXED, **{name: outputs.get(output) for name, output in VARIABLES.items()}}
 
 
-def forgotten(written: Mapping[str, str], outputs: Mapping[str, str]) -> dict[str, str | None]:
-    """What to take out of a file once the stack is gone: its own values, and no other stack's.
+def forgotten(
+    written: Mapping[str, str], *, stack: str, region: str, account: str
+) -> dict[str, str | None]:
+    """What to take out of a file once the stack is gone: nothing of another stack, region or account.
 
     ``written``: what the file says now.
     """
-    if written.get("TASKFLOW_QUEUE_PREFIX") != outputs.get("QueuePrefix"):
+    secret = written.get("TASKFLOW_DATABASE_SECRET_ARN", "").split(":")
+    if (
+        written.get("TASKFLOW_QUEUE_PREFIX") != stack
+        or written.get("AWS_REGION") != region
+        or account not in (secret[4:5] or [account])
+    ):
         return {}
-    values = variables(outputs)
-    return {name: None for name, value in values.items() if written.get(name) == value}
+    return {name: None for name in (*_FIXED, *VARIABLES) if name in written}

@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
+from deployment import env_file
 from tests.infra.deploy.cloud import Killer
 from tests.infra.deploy.conftest import Small
 from tests.support import aws
@@ -39,6 +40,10 @@ def killer(stage: Small) -> Killer:
 def test_a_run_killed_anywhere_is_continued_by_the_next(
     stage: Small, killer: Killer, postgres_database: str, before: bool
 ) -> None:
+    stage.template["Resources"]["PayloadBucket"]["DeletionPolicy"] = "Retain"  # as in `standard`
+    stage.write_template()
+    own = stage.deploy.directory / ".env"
+    own.write_text("MINE=1\n")
     with stage.proxy.intercepting(killer):
         for _ in range(_MOST_RUNS):
             killer.arm(before=before)
@@ -58,6 +63,10 @@ def test_a_run_killed_anywhere_is_continued_by_the_next(
     assert "tasks" in sa.inspect(engine).get_table_names()
     engine.dispose()
     assert len(certificates(stage)) == 1  # however often it was imported
+    bucket = status["outputs"]["PayloadBucket"]
+    assert env_file.read(own)["TASKFLOW_S3_BUCKET"] == bucket
+    with closing(aws.client("s3", stage.proxy.url)) as s3:
+        s3.put_object(Bucket=bucket, Key="payload", Body=b"x")
 
     with stage.proxy.intercepting(killer):
         for _ in range(_MOST_RUNS):
@@ -70,6 +79,9 @@ def test_a_run_killed_anywhere_is_continued_by_the_next(
         assert done.code == 0, done
     assert stage.deploy.run("status", *stage.common).code == 1
     assert certificates(stage) == []
+    with closing(aws.client("s3", stage.proxy.url)) as s3:
+        assert bucket not in {one["Name"] for one in s3.list_buckets()["Buckets"]}
+    assert env_file.read(own) == {"MINE": "1"}
 
 
 def certificates(stage: Small) -> list[str]:
