@@ -83,10 +83,20 @@ class Address:
             return Endpoint(url)
         answer = self._acm.get_certificate(CertificateArn=arn)
         trusted = "\n".join([answer["Certificate"], answer.get("CertificateChain", "")])
+        if self._pointed_by_hand(state):  # perhaps not yet
+            by_its_own_name = f"https://{state.outputs['LoadBalancerDns']}"
+            return Endpoint(by_its_own_name, trusted, state.parameters["DomainName"])
         if state.parameters.get("DomainName") or self._own_of(state) is not None:
             return Endpoint(url, trusted)
         named: str = self._acm.describe_certificate(CertificateArn=arn)["Certificate"]["DomainName"]
         return Endpoint(url, trusted, server_name=named.replace("*", "taskflow"))
+
+    def record(self, state: StackState) -> str | None:
+        """What somebody has to enter where the domain's zone is; None: nothing, the stack does it."""
+        if not self._pointed_by_hand(state):
+            return None
+        name, target = state.parameters["DomainName"], state.outputs["LoadBalancerDns"]
+        return f"{name} CNAME {target}"
 
     def self_signed_pem(self, state: StackState) -> str | None:
         """What clients have to trust; None: the stack has another certificate."""
@@ -107,6 +117,10 @@ class Address:
     def _own_of(self, state: StackState) -> str | None:
         there = self._self_signed.find()
         return there.arn if there and there.arn == state.parameters.get("CertificateArn") else None
+
+    def _pointed_by_hand(self, state: StackState) -> bool:
+        parameters = state.parameters
+        return bool(parameters.get("DomainName")) and not parameters.get("HostedZoneId")
 
     def _check_arn(self, arn: str) -> None:
         parts = arn.split(":")

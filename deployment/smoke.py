@@ -36,6 +36,17 @@ class Check:
     found: str
 
 
+class _Named(ssl.SSLContext):
+    """Asks for the certificate of ``server_name`` whatever the address: httpx can do that, but not through a proxy."""
+
+    server_name: str | None = None
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        if self.server_name is not None:
+            options["server_hostname"] = self.server_name
+        return super().wrap_socket(*args, **options)
+
+
 class SmokeTest:
     def __init__(
         self,
@@ -47,7 +58,6 @@ class SmokeTest:
         self._endpoint = endpoint
         self._healthy_within_seconds = healthy_within_seconds
         self._pause = pause
-        self._extensions = {"sni_hostname": endpoint.server_name} if endpoint.server_name else {}
 
     def run(self) -> list[Check]:
         """What was checked and found. Raises DeployError at the first thing that is not as it should be."""
@@ -73,7 +83,9 @@ class SmokeTest:
     def _tls(self) -> ssl.SSLContext | bool:
         if not self._endpoint.url.startswith("https:"):
             return False
-        context = ssl.create_default_context()
+        context = _Named(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_default_certs()
+        context.server_name = self._endpoint.server_name
         if self._endpoint.trusted:
             context.load_verify_locations(cadata=self._endpoint.trusted)
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -91,7 +103,7 @@ class SmokeTest:
 
     def _health(self, http: httpx.Client) -> Check | str:
         try:
-            answer = http.get("/health", extensions=self._extensions)
+            answer = http.get("/health")
         except httpx.HTTPError as exc:
             return f"{type(exc).__name__}: {exc}"
         if answer.status_code != httpx.codes.OK:
@@ -138,7 +150,7 @@ class SmokeTest:
 
     def _json(self, http: httpx.Client, method: str, path: str, **arguments: Any) -> Any:
         try:
-            answer = http.request(method, path, extensions=self._extensions, **arguments)
+            answer = http.request(method, path, **arguments)
             answer.raise_for_status()
             return answer.json()
         except (httpx.HTTPError, ValueError) as exc:

@@ -88,6 +88,7 @@ class Result:
     env_changed: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     certificate_file: Path | None = None
+    record: str | None = None  # of DNS, to be made by hand
 
 
 class Deployment:
@@ -287,6 +288,9 @@ class Deployment:
             result.certificate_file = self._options.out / f"{self._stack}.pem"
             self._options.out.mkdir(parents=True, exist_ok=True)
             result.certificate_file.write_text(pem)
+        result.record = self._address.record(state)
+        if result.record is not None:
+            self._reporter.say(f"clients find it once its zone has this record: {result.record}")
         if state.parameters.get("AllowedCidr") == ANYWHERE:
             self._reporter.warn(
                 "the API asks nobody who they are, and the load balancer lets everybody in: "

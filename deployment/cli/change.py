@@ -206,6 +206,8 @@ def _show_result(result: Result, terminal: Terminal) -> None:
     }
     if result.migrated is not None:
         shown["schema"] = f"{result.migrated.before or 'nothing'} → {result.migrated.revision}"
+    if result.record is not None:
+        shown["record"] = f"{result.record} (of DNS, to be made where the zone is)"
     if result.certificate_file is not None:
         shown["to trust"] = (
             f"{result.certificate_file} (self-signed): SSL_CERT_FILE={result.certificate_file} taskflow …"

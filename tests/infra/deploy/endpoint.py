@@ -18,11 +18,13 @@ _PIECE = 65_536
 
 
 class LoadBalancer:
-    """``asked``: the names for which connections came. Without a certificate nothing answers."""
+    """``asked``: the addresses to which connections came; ``named``: whose certificate they wanted. Without one of its
+    own nothing answers."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.asked: list[str] = []
+        self.named: list[str | None] = []
         self.certificates: list[bytes] = []
         self._directory = tempfile.TemporaryDirectory(prefix="taskflow-balancer-")
         self._files = (
@@ -56,6 +58,7 @@ class LoadBalancer:
         client.sendall(b"HTTP/1.1 200 here it is\r\n\r\n")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self._files)
+        context.sni_callback = lambda _, name, __: self.named.append(name)
         with (
             context.wrap_socket(client, server_side=True) as secure,
             socket.create_connection(("127.0.0.1", self.port)) as server,

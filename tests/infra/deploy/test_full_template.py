@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ssl
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 from cryptography import x509
 
 from deployment import env_file
+from deployment.certificate import self_signed
 from tests.infra.deploy.cloud import operation
 from tests.infra.deploy.conftest import Cloud
 from tests.support import aws
@@ -93,9 +95,24 @@ def test_a_stage_from_nothing_to_its_end(full: Cloud, postgres_database: str) ->
     assert "--delete-payloads" in refused.json["error"]["next_step"]
     assert deploy.good("status", "--stage", stage, "--json").json["is_well"]
 
+    with closing(full.client("rds")) as rds:  # as the template has it, and moto does not
+        name = again["outputs"]["DatabaseInstance"]
+        rds.modify_db_instance(DBInstanceIdentifier=name, DeletionProtection=True)
+        [database] = rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"]
+        assert database["DeletionProtection"] is True
+    full.proxy.forget()
     gone = deploy.good(
         "destroy", "--stage", stage, "--yes", "--delete-database", "--delete-payloads"
     )
+    assert_order(
+        full,
+        "rds:ModifyDBInstance",
+        "s3:POST",  # DeleteObjects
+        "cloudformation:UpdateTerminationProtection",
+        "cloudformation:DeleteStack",
+        "s3:POST",  # packages
+    )
+    assert f"taking the deletion protection off the database {name}" in gone.output
     assert f"deleted: stack {stack}" in gone.output
     assert "TASKFLOW_URL" not in (deploy.directory / ".env").read_text()
     assert deploy.run("status", "--stage", stage).code == 1
@@ -131,6 +148,27 @@ def test_a_profile_with_containers(full: Cloud, profile: str) -> None:
     assert state["parameters"]["ImageUri"] == image
     other = full.deploy.run("up", "--profile", "serverless", *common, "--yes")
     assert (other.code, f"has the profile {profile}" in other.errors) == (2, True)
+
+
+def test_a_domain_whose_zone_is_elsewhere(full: Cloud) -> None:
+    """Its name does not resolve yet: the load balancer is asked by its own, and shows the certificate of the domain."""
+    stage, domain = aws.unique("d")[:14].rstrip("-"), f"{aws.unique('tasks')}.shop.test"
+    certificate, key = self_signed(domain, [], now=datetime.now(UTC))
+    with closing(full.client("acm")) as acm:
+        arn = acm.import_certificate(Certificate=certificate, PrivateKey=key)["CertificateArn"]
+    done = full.deploy.good(
+        "up", "--profile", "serverless", "--stage", stage, "--build-directory", str(full.packages),
+        *TASKS, "--domain", domain, "--certificate-arn", arn, "--yes", "--json",
+    )  # fmt: skip
+    balancer = done.json["outputs"]["LoadBalancerDns"]
+    assert done.json["outputs"]["ApiUrl"] == f"https://{domain}"
+    assert done.json["record"] == f"{domain} CNAME {balancer}"
+    assert f"has this record: {domain} CNAME {balancer}" in done.errors
+    assert set(full.balancer.asked) == {f"{balancer.lower()}:443"}
+    assert set(full.balancer.named) == {domain}
+    assert [check["name"] for check in done.json["checks"]] == ["health", "handlers", "task"]
+    written = env_file.read(full.deploy.directory / ".env")
+    assert written["TASKFLOW_URL"] == f"https://{domain}"
 
 
 def assert_order(cloud: Cloud, *names: str) -> None:
