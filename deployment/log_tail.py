@@ -16,6 +16,7 @@ from deployment.errors import UsageError
 
 SERVICES = ("api", "worker", "long-worker", "maintenance", "dead-letters", "migrate")
 _PAUSE_SECONDS = 2.0
+_OVERLAP_MS = 30_000  # streams come late: what is up to so much older than the newest line is looked for again
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,22 @@ class LogTail:
         self._pause = pause
 
     def lines(self, *, since: datetime, following: bool) -> Iterator[Line]:
-        """Oldest first; with ``following`` also those to come, until nobody asks any more. Raises UsageError when the
-        stack has no such process."""
-        start_ms, seen = _ms(since), set[str]()
+        """Oldest first, but for those that come late; with ``following`` also those to come, until nobody asks any
+        more. Raises UsageError when the stack has no such process."""
+        start_ms, seen = _ms(since), dict[str, int]()
         while True:
             newest_ms = start_ms
             for event in self._events(start_ms):
-                newest_ms = max(newest_ms, event["timestamp"])
+                at_ms = event["timestamp"]
+                newest_ms = max(newest_ms, at_ms)
                 if event["eventId"] not in seen:
-                    seen.add(event["eventId"])
-                    moment = datetime.fromtimestamp(event["timestamp"] / 1_000, UTC)
+                    seen[event["eventId"]] = at_ms
+                    moment = datetime.fromtimestamp(at_ms / 1_000, UTC)
                     yield Line(moment, event["message"].rstrip("\n"))
             if not following:
                 return
-            start_ms = newest_ms  # of that millisecond more may come
+            start_ms = max(start_ms, newest_ms - _OVERLAP_MS)
+            seen = {event_id: at_ms for event_id, at_ms in seen.items() if at_ms >= start_ms}
             self._pause(_PAUSE_SECONDS)
 
     def _events(self, start_ms: int) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,8 @@ from deployment.target import DEFAULT_PROFILE, target
 from taskflow.cli.output import print_json, print_json_line
 from taskflow.cli.submit import duration
 
+_INTERRUPTED = 130  # as shells have it
+
 
 def status(
     profile: opt.Profile = None,
@@ -95,11 +97,14 @@ def logs(
         print_json([{"at": line.at, "text": line.text} for line in lines])
         return
     terminal = Terminal(json=False, yes=False)
-    for line in lines:
-        if json:
-            print_json_line({"at": line.at, "text": line.text})
-        else:
-            terminal.console.print(Text(f"{line.at.astimezone():%H:%M:%S}  {line.text}"))
+    try:
+        for line in lines:
+            if json:
+                print_json_line({"at": line.at, "text": line.text})
+            else:
+                terminal.console.print(Text(f"{line.at.astimezone():%H:%M:%S}  {line.text}"))
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None  # the usual end of --follow
 
 
 def costs(profile: opt.Profile = None, json: opt.Json = False) -> None:
