@@ -14,6 +14,10 @@ _SHOWN = 3
 # The first that is found in a reason decides; what AWS writes is not documented, but has been the same for years.
 _STEPS = (
     (
+        re.compile(r"QueueDeletedRecently|wait 60 seconds after deleting a queue", re.IGNORECASE),
+        "Wait a minute: SQS gives the name of a deleted queue free only then",
+    ),
+    (
         re.compile(r"not authorized|access ?denied|UnauthorizedTaggingOperation", re.IGNORECASE),
         "Ask the account's administrator for this permission",
     ),

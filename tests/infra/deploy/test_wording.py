@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import botocore.session
@@ -11,7 +12,9 @@ from botocore.exceptions import ClientError
 
 from deployment.aws_errors import explained
 from deployment.errors import DeployError
+from deployment.failures import failed
 from deployment.stack_states import Readiness, decision_needed, readiness
+from deployment.stacks import StackState
 
 
 def answered(
@@ -107,6 +110,20 @@ def test_every_status_of_a_stack_is_known_and_says_what_to_do(status: str) -> No
     assert f"taskflow-prod is {status} (why)." == failure.message.removeprefix("Stack ")
     assert "deploy.py" in failure.next_step
     assert failure.code == f"stack_{status.lower()}"
+
+
+def test_names_of_queues_that_are_free_only_after_a_minute() -> None:
+    """What SQS says when a stage is made again right after it was destroyed."""
+    reason = (
+        "CriticalQueue (AWS::SQS::Queue): You must wait 60 seconds after deleting a queue before you can create "
+        "another with the same name. (Service: Sqs, Status Code: 400)"
+    )
+    state = StackState(
+        "taskflow-prod", "arn", "ROLLBACK_COMPLETE", "", {}, {}, {}, datetime.now(UTC), False
+    )
+    failure = failed("taskflow-prod", state, [reason])
+    assert failure.next_step.startswith("Wait a minute: SQS")
+    assert "run `deploy.py up` again" in failure.next_step
 
 
 def test_a_status_of_the_future_is_told_not_guessed() -> None:
