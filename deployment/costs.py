@@ -7,8 +7,8 @@ to the internet, snapshots, and what a free tier takes off.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cdk.profiles import ApiContainers, ApiFunction, Profile
@@ -32,6 +32,9 @@ LOGGED_BYTES: Final = 1_024
 TASK_KINDS: Final = 5
 HTTP_BYTES: Final = 4_096  # a submission and its answer, once looked at
 API_SECONDS: Final = 0.03  # of a function, for these two requests
+AWS_BYTES: Final = (
+    4_096  # to and from AWS's services: message sent, received, deleted, headers; containers' logs
+)
 # About the program.
 IDLE_POLLS_A_MONTH: Final = 650_000  # of an event source mapping: five long polls at once
 MAINTENANCE_SECONDS: Final = 1.0  # of the function that runs once a minute
@@ -68,11 +71,57 @@ class Estimate:
         return sum(line.dollars for line in self.lines)
 
 
+def sized(profile: Profile, parameters: Mapping[str, str]) -> Profile:
+    """The profile with the sizes that a stack has, or is to have, by its parameters. A class of the database that has
+    no price here is left out: see `unpriced`."""
+
+    def number(name: str, default: int) -> int:
+        return int(parameters.get(name) or default)
+
+    database, functions, api = profile.database, profile.functions, profile.api
+    named = parameters.get("DatabaseInstanceClass", "")
+    database = replace(
+        database,
+        instance_class=named if named in prices.DATABASE_CLASS_HOUR else database.instance_class,
+        storage_gib=number("DatabaseStorageGiB", database.storage_gib),
+        multi_az=parameters.get("DatabaseMultiAz", str(database.multi_az)).lower() == "true",
+        proxy=parameters.get("DatabaseProxy", str(database.proxy)).lower() == "true",
+    )
+    memory = number("WorkerMemory", functions.worker.memory_mib)
+    match api:
+        case ApiContainers():
+            api = replace(
+                api,
+                count=number("ApiCount", api.count),
+                cpu=number("ApiCpu", api.cpu),
+                memory_mib=number("ApiMemory", api.memory_mib),
+            )
+        case ApiFunction():
+            size = replace(api.function, memory_mib=number("ApiMemory", api.function.memory_mib))
+            api = replace(api, function=size)
+    gateways = number("NatGateways", profile.network.nat_gateways)
+    return replace(
+        profile,
+        network=replace(profile.network, nat_gateways=gateways),
+        database=database,
+        functions=replace(functions, worker=replace(functions.worker, memory_mib=memory)),
+        api=api,
+        retention_days=number("RetentionDays", profile.retention_days),
+        log_retention_days=number("LogRetentionDays", profile.log_retention_days),
+    )
+
+
+def unpriced(parameters: Mapping[str, str]) -> str | None:
+    """The database's class, if nothing is known of its price."""
+    named = parameters.get("DatabaseInstanceClass")
+    return named if named and named not in prices.DATABASE_CLASS_HOUR else None
+
+
 def estimate(profile: Profile, *, tasks_per_second: float = 0.0, alarms: int = 0) -> Estimate:
     """A month of continuous load. ``alarms``: how many series those of the template watch."""
     lines = [
         _load_balancer(tasks_per_second),
-        *_network(profile),
+        *_network(profile, tasks_per_second),
         _api(profile, tasks_per_second),
         _functions(profile, tasks_per_second),
         _queues(profile, tasks_per_second),
@@ -105,6 +154,7 @@ def assumptions() -> list[str]:
         f"list prices of {prices.REGION}, {prices.AS_OF}, without taxes, free tier, internet transfer, snapshots",
         f"tasks of {TASK_SECONDS * 1_000:.0f} ms with payloads below 64 KiB, day and night at that rate",
         f"{TASK_BYTES} bytes in the database and {LOGGED_BYTES} bytes of logs per task, kept as the profile says",
+        f"{AWS_BYTES} bytes per task through interface endpoints or a NAT gateway; what tasks themselves call is extra",
         f"{TASK_KINDS} kinds of tasks with metrics of their own",
         "the database grows with the load: the class in the table is what that load needs",
     ]
@@ -127,18 +177,27 @@ def _load_balancer(rate: float) -> Line:
     return Line("Load balancer", f"{units:.1f} LCU, {_LOAD_BALANCER_ADDRESSES} addresses", dollars)
 
 
-def _network(profile: Profile) -> list[Line]:
-    network = profile.network
+def _network(profile: Profile, rate: float) -> list[Line]:
+    """Over IPv6 the way to AWS costs nothing; with interface endpoints nothing of it passes a NAT gateway."""
+    network, gb = profile.network, rate * MONTH_SECONDS * AWS_BYTES / 1e9
     endpoints = len(network.interface_endpoints) * network.availability_zones
     gateway = prices.NAT_GATEWAY_HOUR + prices.PUBLIC_ADDRESS_HOUR
+    through_endpoints = gb if endpoints else 0.0
+    through_gateways = (
+        gb if network.nat_gateways and not endpoints and not network.ipv6_only else 0.0
+    )
     return [
         Line(
             "Interface endpoints",
-            str(endpoints),
-            endpoints * prices.INTERFACE_ENDPOINT_HOUR * prices.HOURS,
+            f"{endpoints}, {through_endpoints:,.0f} GB",
+            endpoints * prices.INTERFACE_ENDPOINT_HOUR * prices.HOURS
+            + through_endpoints * prices.INTERFACE_ENDPOINT_GB,
         ),
         Line(
-            "NAT gateways", str(network.nat_gateways), network.nat_gateways * gateway * prices.HOURS
+            "NAT gateways",
+            f"{network.nat_gateways}, {through_gateways:,.0f} GB",
+            network.nat_gateways * gateway * prices.HOURS
+            + through_gateways * prices.NAT_GATEWAY_GB,
         ),
     ]
 

@@ -82,6 +82,7 @@ class Result:
     profile: str
     region: str
     status: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)  # of the template
     changes: list[Change] = field(default_factory=list)
     migrated: Migrated | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -122,6 +123,7 @@ class Deployment:
             profile.name,
             self._account.region,
             state.status if state else "",
+            _parameters(wanted, state),
             changes=changes,
         )
 
@@ -280,6 +282,7 @@ class Deployment:
     def _told(self, state: StackState, result: Result) -> None:
         """Outputs where people and programs find them, and a look at the endpoint."""
         result.status, result.outputs = state.status, state.outputs
+        result.parameters = state.parameters
         result.env_changed = env_file.write(self._options.env_file, variables(state.outputs))
         if result.env_changed:
             self._reporter.say(f"wrote {', '.join(result.env_changed)} to {self._options.env_file}")
@@ -308,6 +311,13 @@ def _serving(wanted: Wanted, state: StackState) -> Wanted:
     """The same stack with nothing changed but that traffic and tasks may come."""
     kept: dict[str, Any] = dict.fromkeys(wanted.parameters)
     return Wanted(wanted.stack, wanted.template_url, {**kept, "Serving": "true"}, wanted.tags)
+
+
+def _parameters(wanted: Wanted, state: StackState | None) -> dict[str, str]:
+    """As they will be; those that have their defaults may be missing."""
+    kept = state.parameters if state else {}
+    chosen = {name: value for name, value in wanted.parameters.items() if value is not None}
+    return {**{name: kept[name] for name in wanted.parameters if name in kept}, **chosen}
 
 
 def _code_differs(wanted: Wanted, state: StackState) -> bool:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from typer.main import get_command
 
 from cdk.profiles import PROFILES
-from deployment.cli.money import alarms_of
-from deployment.costs import RATES, assumptions, estimate
+from deployment.cli.money import estimates
+from deployment.costs import RATES, assumptions
 from docs import watching
 from docs.architecture import picture
 from taskflow.cli.program import program
@@ -129,8 +129,7 @@ def costs() -> str:
     names = [f"{rate:,.0f}/s" if rate else "idle" for rate in RATES]
     lines = [f"| | {' | '.join(names)} |", "|---" + "|---:" * len(names) + "|"]
     for profile in PROFILES.values():
-        alarms = alarms_of(profile)
-        months = [estimate(profile, tasks_per_second=rate, alarms=alarms) for rate in RATES]
+        months = estimates(profile)
         lines.append(f"| `{profile.name}` | {' | '.join(f'{m.dollars:,.0f}' for m in months)} |")
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in assumptions())])
 

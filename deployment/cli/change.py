@@ -14,10 +14,10 @@ from cdk.profiles import PROFILES
 from deployment.account import Account
 from deployment.address import AddressOptions
 from deployment.cli import options as opt
-from deployment.cli.money import cost_line
+from deployment.cli.money import cost_json, cost_table, estimates
 from deployment.cli.tables import facts
 from deployment.cli.terminal import Terminal
-from deployment.costs import RATES, estimate
+from deployment.costs import Estimate, sized, unpriced
 from deployment.data import Consent
 from deployment.destroy import Destruction
 from deployment.destroy import Options as DestroyOptions
@@ -63,7 +63,12 @@ def plan(
     )
     account = _account(region, terminal)
     result = Deployment(account, chosen, terminal).plan()
-    terminal.say(cost_line(PROFILES[result.profile]))
+    terminal.say(
+        f"What it costs a month, as it would be then ({result.profile}); `deploy.py costs` says what is assumed:"
+    )
+    terminal.show(cost_table(_estimates(result)))
+    if (unknown := unpriced(result.parameters)) is not None:
+        terminal.warn(f"{unknown} has no price here: the table has the profile's class instead")
     if json:
         print_json(_as_json(result))
 
@@ -218,9 +223,9 @@ def _show_result(result: Result, terminal: Terminal) -> None:
 
 
 def _as_json(result: Result) -> Mapping[str, Any]:
-    values = asdict(result)
-    profile = PROFILES[result.profile]
-    values["cost_per_month"] = {
-        f"{rate:g}": round(estimate(profile, tasks_per_second=rate).dollars, 2) for rate in RATES
-    }
-    return values
+    costs = cost_json(_estimates(result))
+    return {**asdict(result), "costs": costs}
+
+
+def _estimates(result: Result) -> list[Estimate]:
+    return estimates(sized(PROFILES[result.profile], result.parameters))

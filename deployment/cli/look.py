@@ -12,10 +12,10 @@ from rich.text import Text
 from cdk.profiles import PROFILES
 from deployment.account import Account
 from deployment.cli import options as opt
-from deployment.cli.money import cost_table
+from deployment.cli.money import cost_json, cost_table, estimates
 from deployment.cli.tables import facts, queue_table
 from deployment.cli.terminal import Terminal, style_of
-from deployment.costs import RATES, assumptions, estimate
+from deployment.costs import assumptions
 from deployment.errors import UsageError
 from deployment.log_tail import SERVICES, LogTail
 from deployment.stack_states import Readiness, decision_needed
@@ -112,13 +112,12 @@ def costs(profile: opt.Profile = None, json: opt.Json = False) -> None:
     name = profile or DEFAULT_PROFILE
     if name not in PROFILES:
         raise UsageError(f"There is no profile {name!r}.", f"Choose one of: {', '.join(PROFILES)}.")
+    found = estimates(PROFILES[name])
     if json:
-        estimates = [estimate(PROFILES[name], tasks_per_second=rate) for rate in RATES]
-        values = [{**asdict(one), "dollars": round(one.dollars, 2)} for one in estimates]
-        print_json({"estimates": values, "assumptions": assumptions()})
+        print_json(cost_json(found))
         return
     terminal = Terminal(json=False, yes=False)
-    terminal.show(cost_table(PROFILES[name]))
+    terminal.show(cost_table(found))
     for assumption in assumptions():
         terminal.console.print(Text(f"· {assumption}", style="dim"))
 
