@@ -52,7 +52,7 @@ class ImageBuilder:
     def __init__(self, account: Account, stack: str, reporter: Reporter) -> None:
         self._account = account
         self._repository = stack
-        self._reporter = reporter
+        self.reporter = reporter
 
     @property
     def has_docker(self) -> bool:
@@ -85,10 +85,10 @@ class ImageBuilder:
         image = Image(f"{registry}/{self._repository}:{tag}", architecture)
         if not pushing or self._has(tag):
             return image
-        self._reporter.say(f"building the image {image.uri}")
+        self.reporter.say(f"building the image {image.uri}")
         self._build(docker, image, options)
         self._login(docker)
-        self._reporter.say("pushing the image")
+        self.reporter.say("pushing the image")
         self._docker([docker, "push", image.uri])
         return image
 

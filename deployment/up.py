@@ -33,6 +33,7 @@ from deployment.stack_states import Readiness
 from deployment.stacks import Stacks, StackState
 from deployment.target import DEFAULT_PROFILE, Target
 from deployment.template import Template, settings_of
+from deployment.which_image import WhichImage
 
 PROFILE_TAG = "taskflow:profile"
 _STAGE_TAG = "taskflow:stage"
@@ -106,6 +107,7 @@ class Deployment:
         self._change = StackChange(self._stacks, self._change_sets, reporter)
         self._bucket = ArtifactBucket(account, self._stack)
         self._address = Address(account, self._stack, reporter)
+        self._images = ImageBuilder(account, self._stack, reporter)
 
     def plan(self) -> Result:
         """What `up` would change. Makes nothing but the bucket of templates, and a change set that goes again."""
@@ -201,10 +203,11 @@ class Deployment:
         self._bucket.ensure()
         # Before the code, which takes its time: what is wrong with the command line is told at once.
         address = self._address.parameters(self._options.address, known, importing=doing)
+        image = WhichImage(self._options.image, profile, template, settings)
         chosen = {
             **settings,
             **package(profile, code, self._bucket, self._reporter, uploading=doing),
-            **self._image(profile, code, known, doing=doing),
+            **image.parameters(self._images, known, code, building=doing),
             **address,
             "Serving": known.parameters.get("Serving", "false") if known else "false",
         }
@@ -243,30 +246,6 @@ class Deployment:
             required=bool(state and state.parameters.get("DatabaseTls") == VERIFIED),
         )
         return CodeOptions(self._options.root, modules, requirements, out, certificates)
-
-    def _image(
-        self, profile: Profile, code: CodeOptions, state: StackState | None, *, doing: bool
-    ) -> dict[str, str]:
-        if not profile.has_containers:
-            if self._options.image is not None:
-                raise UsageError(f"Profile {profile.name} has no containers.", "Leave --image out.")
-            return {}
-        if self._options.image is not None:
-            return {"ImageUri": self._options.image}
-        builder = ImageBuilder(self._account, self._stack, self._reporter)
-        there = state.parameters.get("ImageUri") if state else None
-        if there and (not builder.has_docker or not builder.is_ours(there)):
-            self._reporter.warn(
-                f"the containers keep their image {there}; --image names another one"
-                + ("" if builder.has_docker else ", and with Docker it would be built here")
-            )
-            return {}
-        built = builder.make(code, pushing=doing)
-        return {
-            "ImageUri": built.uri,
-            "ImageArchitecture": built.architecture,
-            "ImageDatabaseTls": code.database_tls,
-        }
 
     def _migration(self, state: StackState) -> Migration:
         return Migration(self._account, state.outputs["MigrateFunction"])

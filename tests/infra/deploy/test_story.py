@@ -114,6 +114,25 @@ def test_new_code_comes_after_the_database_was_migrated_with_it(stage: Small) ->
     assert [call for call in calls if call in steps] == steps
 
 
+def test_an_image_of_somebody_else_has_none_of_ours_properties(stage: Small) -> None:
+    """As Docker's build here sets them: another image may be for another processor, and have no certificates."""
+    ours = f"123456789012.dkr.ecr.{aws.REGION}.amazonaws.com/{stage.stack}:1"
+    built = ("--set", "ImageArchitecture=ARM64", "--set", "ImageDatabaseTls=verify-full")
+    assert stage.up("--image", ours, *built, "--no-smoke-test").code == 0
+    assert image_of(stage) == (ours, "ARM64", "verify-full")
+    assert stage.up("--image", "shop/taskflow:1", "--no-smoke-test").code == 0
+    assert image_of(stage) == ("shop/taskflow:1", "X86_64", "require")
+    said = ("--set", "ImageArchitecture=ARM64")
+    assert stage.up("--image", "shop/taskflow:2", *said, "--no-smoke-test").code == 0
+    assert stage.up("--image", "shop/taskflow:3", "--no-smoke-test").code == 0
+    assert image_of(stage) == ("shop/taskflow:3", "ARM64", "require")  # what was set stays
+
+
+def image_of(stage: Small) -> tuple[str, str, str]:
+    found = stage.parameters()
+    return found["ImageUri"], found["ImageArchitecture"], found["ImageDatabaseTls"]
+
+
 def test_what_is_not_there_cannot_be_paused(stage: Small) -> None:
     refused = stage.deploy.run("pause", *stage.common, "--yes")
     assert refused.code == 2
@@ -144,7 +163,8 @@ def test_a_plan_leaves_nothing_behind(stage: Small) -> None:
     tasks = ("--tasks", "shop.tasks", "--image", "none", "--build-directory", str(stage.packages))
     planned = stage.deploy.good("plan", "--profile", "standard", *stage.common, *tasks)
     assert "to add" in planned.output
-    assert "a month idle" in planned.output
+    assert "PART" in planned.output
+    assert "PostgreSQL" in planned.output
     assert stage.deploy.run("status", *stage.common).code == 1
     with closing(aws.client("acm", stage.proxy.url)) as acm:
         there = acm.list_certificates(Includes={"keyTypes": ["EC_prime256v1"]})[
