@@ -107,6 +107,12 @@ class Parameters(Construct):
             default=str(LONGEST_DELAY_DAYS[-1]),
             allowed=[str(days) for days in LONGEST_DELAY_DAYS],
         )
+        self.log_level = self._text(
+            "LogLevel",
+            "Least level that is logged; info: a line per attempt, which most saved queries read (TASKFLOW_LOG_LEVEL)",
+            default="info",
+            allowed=("debug", "info", "warning", "error"),
+        )
         self.log_retention_days = self._text(
             "LogRetentionDays",
             "Days logs are kept",
@@ -154,7 +160,8 @@ class Parameters(Construct):
                 self.api_concurrency = self._number(
                     "ApiConcurrency",
                     api.concurrency,
-                    "Invocations of the API at once, each with a connection to PostgreSQL; 0: what the account allows",
+                    "Invocations of the API at once, each with a connection to PostgreSQL; 0: what the account allows "
+                    "(new accounts: 10, of which none can be set aside)",
                     0,
                     1_000,
                 )

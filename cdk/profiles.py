@@ -117,9 +117,7 @@ class ApiFunction:
     """The API as a function behind the load balancer: no instances, no WebSockets."""
 
     function: FunctionNumbers
-    concurrency: int = (
-        0  # 0: no limit of its own; new accounts have 10 in all, of which none can be reserved
-    )
+    concurrency: int  # each has a connection to PostgreSQL
 
 
 @dataclass(frozen=True)
@@ -289,7 +287,7 @@ SERVERLESS: Final = Profile(
         migrate=_MIGRATE,
         worker_slots=10,
     ),
-    api=ApiFunction(FunctionNumbers(memory_mib=1024, timeout_seconds=40)),
+    api=ApiFunction(FunctionNumbers(memory_mib=1024, timeout_seconds=40), concurrency=20),
     long_workers=None,
     retention_days=30,
     log_retention_days=14,

@@ -69,6 +69,7 @@ class Program:
             "TASKFLOW_LONG_TASK_SECONDS": str(profile.long_task_seconds),
             "TASKFLOW_RETENTION_DAYS": reference(parameters.retention_days),
             "TASKFLOW_LOG_FORMAT": "json",
+            "TASKFLOW_LOG_LEVEL": reference(parameters.log_level),
             "TASKFLOW_METRICS_EMF": "true",
             **({"AWS_USE_DUALSTACK_ENDPOINT": "true"} if profile.network.ipv6_only else {}),
         }

@@ -16,6 +16,7 @@ from cdk.profiles import ANYWHERE, PROFILES, Profile
 from deployment import env_file
 from deployment.account import Account
 from deployment.address import Address, AddressOptions
+from deployment.api_concurrency import api_concurrency
 from deployment.artifacts import ArtifactBucket
 from deployment.change_sets import ChangeSets, Wanted
 from deployment.changes import Change
@@ -209,6 +210,7 @@ class Deployment:
             **package(profile, code, self._bucket, self._reporter, uploading=doing),
             **image.parameters(self._images, known, code, building=doing),
             **address,
+            **api_concurrency(profile, known, settings, self._account, self._reporter),
             "Serving": known.parameters.get("Serving", "false") if known else "false",
         }
         if self._options.alarm_email is not None:

@@ -22,6 +22,7 @@ _VALUES = {
     "DatabaseTls": "verify-full",
     "ImageDatabaseTls": "require",
     "DomainName": "",
+    "LogLevel": "warning",
 }
 
 
@@ -70,6 +71,7 @@ def test_every_variable_is_a_setting_and_its_value_is_taken(
         assert settings.database_tls in {"verify-full", "require"}
         assert settings.log_format == "json"
         assert settings.metrics_emf
+        assert settings.log_level == "warning"
 
 
 @pytest.mark.parametrize("profile", PROFILES)

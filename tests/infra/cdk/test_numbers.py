@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cdk import profiles
-from cdk.profiles import PROFILES, ApiContainers, Profile
+from cdk.profiles import PROFILES, ApiContainers, ApiFunction, Profile
+from cdk.workers import LEAST_CONCURRENCY
 from deployment import prices
 from taskflow.adapters.payloads import s3_bucket
 from taskflow.adapters.queue.sqs import limits, provision
@@ -40,6 +41,12 @@ def test_functions_and_containers_leave_the_database_connections_for_others(
     settings = Settings()
     pool = settings.database_pool_size + settings.database_max_overflow
     connections = sum(queue.function_concurrency for queue in profile.queues)
+    dead_letter_queues = len(profile.queues) * (2 if profile.long_workers else 1)
+    connections += dead_letter_queues * LEAST_CONCURRENCY
+    connections += 2  # maintenance, which may overlap with its own last minute or a migration
+    if isinstance(profile.api, ApiFunction):
+        assert profile.api.concurrency > 0  # it would take them all
+        connections += profile.api.concurrency
     if isinstance(profile.api, ApiContainers):
         connections += profile.api.max_count * pool
     if profile.long_workers is not None:

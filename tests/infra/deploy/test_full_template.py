@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from contextlib import closing
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -68,7 +70,8 @@ def test_a_stage_from_nothing_to_its_end(full: Cloud, postgres_database: str) ->
     setting = ("--set", "WorkerMemory=2048")
     planned = deploy.good("plan", *common, *setting, "--json").json
     assert {change["logical_id"] for change in planned["changes"]} == {"WorkerFunction"}
-    assert planned["cost_per_month"]["0"] > 0
+    assert planned["parameters"]["ApiConcurrency"] == "20"
+    assert_costs(deploy.good("plan", *common, *setting).output, planned["costs"])
     deploy.good("up", *common, *setting, "--yes")
     with closing(full.client("lambda")) as functions:
         worker = functions.get_function_configuration(
@@ -152,6 +155,7 @@ def test_a_profile_with_containers(full: Cloud, profile: str) -> None:
 
 def test_a_domain_whose_zone_is_elsewhere(full: Cloud) -> None:
     """Its name does not resolve yet: the load balancer is asked by its own, and shows the certificate of the domain."""
+    full.functions.at_once = 10  # as a new account has it: none can be set aside for the API
     stage, domain = aws.unique("d")[:14].rstrip("-"), f"{aws.unique('tasks')}.shop.test"
     certificate, key = self_signed(domain, [], now=datetime.now(UTC))
     with closing(full.client("acm")) as acm:
@@ -166,9 +170,20 @@ def test_a_domain_whose_zone_is_elsewhere(full: Cloud) -> None:
     assert f"has this record: {domain} CNAME {balancer}" in done.errors
     assert set(full.balancer.asked) == {f"{balancer.lower()}:443"}
     assert set(full.balancer.named) == {domain}
+    assert done.json["parameters"]["ApiConcurrency"] == "0"
+    assert "--set ApiConcurrency=20" in done.errors
     assert [check["name"] for check in done.json["checks"]] == ["health", "handlers", "task"]
     written = env_file.read(full.deploy.directory / ".env")
     assert written["TASKFLOW_URL"] == f"https://{domain}"
+
+
+def assert_costs(output: str, costs: dict[str, Any]) -> None:
+    """What people read is what programs get."""
+    idle, *_ = costs["estimates"]
+    for line in idle["lines"]:
+        assert re.search(rf"^{line['item']} +\${line['dollars']:,.2f} ", output, re.MULTILINE), line
+    totals = " +".join(rf"\${one['dollars']:,.0f}" for one in costs["estimates"])
+    assert re.search(rf"^a month +{totals}$", output, re.MULTILINE), output
 
 
 def assert_order(cloud: Cloud, *names: str) -> None:
