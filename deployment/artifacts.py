@@ -91,8 +91,7 @@ class ArtifactBucket:
         """Returns the key, which contains the content's hash: what is there already is not sent again."""
         key = self.key(path.suffix, kind=kind, sha256_hex=sha256_hex)
         if not self._has(key):
-            with path.open("rb") as file:
-                self._put(key, file, checksum=sha256_hex)
+            self._put(key, path.read_bytes(), checksum=sha256_hex)
         return key
 
     def key(self, suffix: str, *, kind: str, sha256_hex: str) -> str:
@@ -159,15 +158,22 @@ class ArtifactBucket:
             raise
         return True
 
-    def _put(self, key: str, content: Any, *, checksum: str) -> None:
-        self._s3.put_object(
-            Bucket=self.name,
-            Key=key,
-            Body=content,
-            ChecksumSHA256=_base64_of_hex(checksum),
-            ServerSideEncryption="AES256",
-            ExpectedBucketOwner=self._account.identity.account,
-        )
+    def _put(self, key: str, content: bytes, *, checksum: str) -> None:
+        arguments = {
+            "Bucket": self.name,
+            "Key": key,
+            "Body": content,
+            "ChecksumSHA256": _base64_of_hex(checksum),
+            "ServerSideEncryption": "AES256",
+            "ExpectedBucketOwner": self._account.identity.account,
+        }
+        try:
+            self._s3.put_object(**arguments)
+        except ClientError as exc:
+            if error_code(exc) != "NoSuchBucket":  # the end of another stage took it, being empty
+                raise
+            self.ensure()
+            self._s3.put_object(**arguments)
 
     def _url(self, key: str) -> str:
         endpoint = self._s3.meta.endpoint_url

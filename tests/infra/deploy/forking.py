@@ -1,7 +1,8 @@
 """Has imported deploy.py and forks its runs, so that a test can afford many: `forking.py < requests`.
 
-A request is a line of JSON, ``{"arguments", "environment", "directory", "output", "errors"}``; the answers are its
-process id, and how the process ended: an exit code, or minus a signal. What is forked is a real process, to be killed.
+A request is a line of JSON, ``{"arguments", "environment", "directory", "input", "output", "errors"}``; the answers are
+its process id, and how the process ended: an exit code, or minus a signal. What is forked is a real process, to be
+killed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def _run(request: dict[str, Any]) -> NoReturn:
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    for descriptor, path in ((0, os.devnull), (1, request["output"]), (2, request["errors"])):
+    for descriptor, name in enumerate(("input", "output", "errors")):
+        path = request[name]
         flags = os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         os.dup2(os.open(path, flags, 0o600), descriptor)
     sys.argv = ["deploy.py", *request["arguments"]]

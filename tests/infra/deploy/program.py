@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[3]
+_STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,44 @@ class Program:
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Done:
         output, errors = self.directory / "output", self.directory / "errors"
+        code = self._run(arguments, environment, os.devnull, str(output), str(errors))
+        return Done(code, output.read_text(), errors.read_text())
+
+    def answer(self, answer: str, *arguments: str) -> Done:
+        """The same before a terminal, where somebody types this."""
+        master, slave = pty.openpty()
+        shown: list[bytes] = []
+
+        def read() -> None:
+            with suppress(OSError):  # nobody has the other end any more
+                while piece := os.read(master, 65_536):
+                    shown.append(piece)
+
+        terminal, errors = os.ttyname(slave), self.directory / "errors"
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        os.write(master, f"{answer}\n".encode())
+        code = self._run(arguments, None, terminal, terminal, str(errors))
+        os.close(slave)
+        reader.join()
+        os.close(master)
+        return Done(code, _STYLE.sub("", b"".join(shown).decode()), errors.read_text())
+
+    def _run(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None,
+        input_: str,
+        output: str,
+        errors: str,
+    ) -> int:
         request = {
             "arguments": arguments,
             "environment": {**self._environment, **(environment or {})},
             "directory": str(self.directory),
-            "output": str(output),
-            "errors": str(errors),
+            "input": input_,
+            "output": output,
+            "errors": errors,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -59,7 +95,7 @@ class Program:
         self.process_id = int(self._process.stdout.readline())
         code = int(self._process.stdout.readline())
         self.process_id = 0
-        return Done(code, output.read_text(), errors.read_text())
+        return code
 
     def good(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Done:
         """The same; it has to succeed."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from deployment import env_file
 from tests.infra.deploy.cloud import Killer
 from tests.infra.deploy.conftest import Small
-from tests.support import aws
+from tests.support import aws, packages
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -25,6 +25,13 @@ _STAGES = {
     "cloudformation:ExecuteChangeSet",
     "lambda:Invoke",
     "cloudformation:UpdateTerminationProtection",
+}
+_UPDATE_STAGES = {
+    "s3:PUT",
+    "cloudformation:CreateChangeSet",
+    "lambda:PUT",  # the migrate function gets the new code
+    "lambda:Invoke",
+    "cloudformation:ExecuteChangeSet",
 }
 
 
@@ -82,6 +89,40 @@ def test_a_run_killed_anywhere_is_continued_by_the_next(
     with closing(aws.client("s3", stage.proxy.url)) as s3:
         assert bucket not in {one["Name"] for one in s3.list_buckets()["Buckets"]}
     assert env_file.read(own) == {"MINE": "1"}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_an_update_with_new_code_killed_anywhere_is_continued_by_the_next(
+    stage: Small, killer: Killer, before: bool
+) -> None:
+    assert stage.up("--no-smoke-test").code == 0
+    old = stage.parameters()["WorkerCodeKey"]
+    rates = stage.deploy.directory / "shop_rates.py"
+    text = rates.read_text()
+    rates.unlink()  # a link into the project
+    rates.write_text(f"{text}\n# a release that is killed {before}\n")
+    packages.package("worker", root=stage.deploy.directory)  # here, where there is an index
+    with stage.proxy.intercepting(killer):
+        for _ in range(_MOST_RUNS):
+            killer.arm(before=before)
+            done = stage.up("--no-smoke-test")
+            if killer.is_armed:
+                break
+            assert done.code == -signal.SIGKILL, done
+    assert done.code == 0, done
+    died_at = {place.partition(" ")[2] for place in killer.killed_at}
+    assert died_at >= _UPDATE_STAGES
+    new = stage.parameters()
+    assert new["WorkerCodeKey"] != old
+    assert new["Serving"] == "true"
+    with closing(aws.client("lambda", stage.proxy.url)) as functions:
+        outputs = stage.deploy.good("status", *stage.common, "--json").json["outputs"]
+        deployed = {
+            functions.get_function_configuration(FunctionName=outputs[name])["CodeSha256"]
+            for name in ("WorkerFunction", "MigrateFunction")
+        }
+    assert len(deployed) == 1
+    assert stage.up("--json").json["changes"] == []
 
 
 def certificates(stage: Small) -> list[str]:

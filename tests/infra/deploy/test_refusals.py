@@ -161,19 +161,27 @@ def test_another_run_is_waited_for(there: Small) -> None:
     assert_told(done, "stack_update_rollback_failed")
 
 
-def test_recover_finishes_a_rollback_and_leaves_out_what_it_is_told_to(there: Small) -> None:
+@pytest.mark.parametrize(
+    ("status", "call", "skip"),
+    [
+        ("UPDATE_ROLLBACK_FAILED", "ContinueUpdateRollback", ("--skip", "Q")),
+        ("UPDATE_FAILED", "RollbackStack", ()),
+    ],
+)
+def test_recover_finishes_a_rollback_and_leaves_out_what_it_is_told_to(
+    there: Small, status: str, call: str, skip: tuple[str, ...]
+) -> None:
     asked: list[dict[str, str]] = []
 
-    def continue_rollback(request: Request) -> Answer | None:
-        if operation(request) != "cloudformation:ContinueUpdateRollback":
+    def roll_back(request: Request) -> Answer | None:
+        if operation(request) != f"cloudformation:{call}":
             return None
         asked.append(parameters(request))
-        body = b"<ContinueUpdateRollbackResult/>"
-        body = b"<ContinueUpdateRollbackResponse>" + body + b"</ContinueUpdateRollbackResponse>"
-        return Answer(200, {"Content-Type": "text/xml"}, body)
+        body = f"<{call}Response><{call}Result/></{call}Response>"
+        return Answer(200, {"Content-Type": "text/xml"}, body.encode())
 
-    def status(body: str) -> str:
-        now = "UPDATE_ROLLBACK_COMPLETE" if asked else "UPDATE_ROLLBACK_FAILED"
+    def rewrite(body: str) -> str:
+        now = "UPDATE_ROLLBACK_COMPLETE" if asked else status
         return re.sub(r"<StackStatus>\w+</StackStatus>", f"<StackStatus>{now}</StackStatus>", body)
 
     def event(body: str) -> str:
@@ -181,13 +189,15 @@ def test_recover_finishes_a_rollback_and_leaves_out_what_it_is_told_to(there: Sm
         return re.sub(r"<EventId>", "<EventId>new-", body, count=1) if asked else body
 
     with (
-        there.proxy.intercepting(continue_rollback),
-        rewriting(there.proxy, _STACKS, status),
+        there.proxy.intercepting(roll_back),
+        rewriting(there.proxy, _STACKS, rewrite),
         rewriting(there.proxy, "cloudformation:DescribeStackEvents", event),
     ):
-        done = there.deploy.good("recover", *there.common, "--skip", "Q", "--yes", "--json")
+        done = there.deploy.good("recover", *there.common, *skip, "--yes", "--json")
     assert done.json == {"stack": there.stack, "status": "UPDATE_ROLLBACK_COMPLETE"}
-    assert asked[0]["ResourcesToSkip.member.1"] == "Q"
+    [told] = asked
+    assert told["StackName"] == there.stack
+    assert told.get("ResourcesToSkip.member.1") == ("Q" if skip else None)
 
 
 def test_there_may_be_nothing_to_recover_from(there: Small, stage: Small) -> None:
@@ -223,3 +233,32 @@ def test_nobody_is_asked_where_nobody_sits(stage: Small) -> None:
     tasks = ("--tasks", "shop.tasks", "--image", "none", "--build-directory", str(stage.packages))
     done = stage.deploy.run("up", *stage.common, *tasks, "--json")
     assert_told(done, "usage", "Add --yes", exit_code=2)
+
+
+def test_no_is_taken_for_an_answer_by_up(stage: Small) -> None:
+    tasks = ("--tasks", "shop.tasks", "--image", "none", "--build-directory", str(stage.packages))
+    done = stage.deploy.answer("n", "up", *stage.common, *tasks)
+    assert done.code == 1
+    assert f"Create {stage.stack} in {aws.REGION}? [y/N]" in done.output
+    assert "Nothing was changed." in done.errors
+    assert stage.deploy.run("status", *stage.common).code == 1  # not even the empty stack is left
+    calls = {operation(request) for request in stage.proxy.requests}
+    assert "cloudformation:ExecuteChangeSet" not in calls
+
+
+def test_no_is_taken_for_an_answer_by_destroy(there: Small) -> None:
+    done = there.deploy.answer("", "destroy", *there.common)  # Enter alone is no, too
+    assert done.code == 1
+    assert "for ever? [y/N]" in done.output
+    assert "Nothing was deleted." in done.errors
+    assert there.status() == "CREATE_COMPLETE"
+
+
+def test_no_is_taken_for_an_answer_by_recover(there: Small) -> None:
+    for _ in in_state(there, "UPDATE_ROLLBACK_FAILED"):
+        done = there.deploy.answer("no", "recover", *there.common)
+    assert done.code == 1
+    assert "what it was before the failed update? [y/N]" in done.output
+    assert "Nothing was changed." in done.errors
+    calls = {operation(request) for request in there.proxy.requests}
+    assert "cloudformation:ContinueUpdateRollback" not in calls

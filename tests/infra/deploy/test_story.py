@@ -7,9 +7,10 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from tests.infra.deploy.cloud import operation
+from tests.infra.deploy.cloud import operation, parameters, rewriting
 from tests.infra.deploy.conftest import Small
 from tests.support import aws, packages
+from tests.support.aws_proxy import Answer, Request
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -112,6 +113,58 @@ def test_new_code_comes_after_the_database_was_migrated_with_it(stage: Small) ->
     steps = ["lambda:PUT", "lambda:Invoke", "cloudformation:ExecuteChangeSet"]
     calls = [operation(request) for request in stage.proxy.requests]
     assert [call for call in calls if call in steps] == steps
+
+
+def test_a_rollback_that_fails_leads_to_recover(stage: Small) -> None:
+    assert stage.up("--no-smoke-test").code == 0
+    stage.template["Resources"]["BadQueue"] = _BAD_QUEUE
+    stage.write_template()
+
+    def fail(body: str) -> str:
+        return body.replace("UPDATE_ROLLBACK_COMPLETE</", "UPDATE_ROLLBACK_FAILED</")
+
+    with rewriting(stage.proxy, "cloudformation:DescribeStacks", fail):
+        failed = stage.up("--json")
+        assert failed.json["error"]["code"] == "stack_update_rollback_failed"
+        assert "failed and left it UPDATE_ROLLBACK_FAILED: BadQueue" in failed.errors
+        assert "`deploy.py recover`, and `deploy.py up` again" in failed.errors
+        assert "deploy.py recover" in stage.deploy.run("status", *stage.common).output
+
+
+def test_the_bucket_of_all_stages_is_made_again_if_the_end_of_another_one_took_it(
+    stage: Small,
+) -> None:
+    refused: list[str] = []
+    gone = Answer(404, {"Content-Type": "text/xml"}, b"<Error><Code>NoSuchBucket</Code></Error>")
+
+    def refuse(request: Request) -> Answer | None:
+        if request.method != "PUT" or f"/{stage.stack}/" not in request.path or refused:
+            return None
+        refused.append(request.path)
+        return gone
+
+    with stage.proxy.intercepting(refuse):
+        done = stage.up("--no-smoke-test")
+    assert done.code == 0, done
+    puts = [one.path for one in stage.proxy.requests if one.method == "PUT"]
+    assert puts.count(refused[0]) == 2
+
+
+def test_a_template_that_is_too_large_for_a_call_goes_by_way_of_the_bucket(stage: Small) -> None:
+    """As the real ones are. MiniStack refuses larger ones in a call, as AWS does."""
+    stage.template["Metadata"] = {"Filler": "x" * 51_200}
+    stage.write_template()
+    tasks = ("--tasks", ",".join(packages.TASKS), "--image", "none")
+    build = ("--build-directory", str(stage.packages))
+    planned = stage.deploy.good("plan", *stage.common, *tasks, *build, "--json")
+    assert planned.json["changes"]
+    [call] = [
+        parameters(request)
+        for request in stage.proxy.requests
+        if operation(request) == "cloudformation:CreateChangeSet"
+    ]
+    assert "TemplateBody" not in call
+    assert f"/{stage.stack}/template-" in call["TemplateURL"]
 
 
 def test_an_image_of_somebody_else_has_none_of_ours_properties(stage: Small) -> None:
