@@ -276,6 +276,11 @@ class Settings(BaseSettings):
     max_crashes: int = Field(
         5, ge=1, description="Worker deaths after which a task is dead-lettered"
     )
+    max_uncounted_attempts: int = Field(
+        100,
+        ge=1,
+        description="Attempts that used up no retry (rate-limited) after which a task is dead-lettered",
+    )
     retention_days: float = Field(30.0, ge=0, description="Days a final task is kept; 0: for ever")
 
     # Workers

@@ -178,6 +178,7 @@ def _wire(
         clock=clock,
         rng=rng,
         max_crashes=settings.max_crashes,
+        max_uncounted_attempts=settings.max_uncounted_attempts,
         default_policy=RetryPolicy(
             base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds
         ),

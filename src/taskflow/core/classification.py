@@ -95,17 +95,21 @@ def judge(
     exc: BaseException,
     handler: Handler[..., Any] | None,
     *,
+    attempt: int,
     failure_count: int,
     crash_count: int,
     max_retries: int,
     max_crashes: int,
+    max_uncounted_attempts: int,
     seconds_left: float | None,
     default_policy: RetryPolicy,
     rng: random.Random,
 ) -> Verdict:
     """Decide over the next attempt.
 
-    ``failure_count`` and ``crash_count`` are those before this attempt. ``seconds_left`` until the task's
+    ``failure_count`` and ``crash_count`` are those before this one, the ``attempt``-th: what neither counts used up
+    no retry. After ``max_uncounted_attempts`` of those there is none any more, and each waits longer than the one
+    before, whatever a server says it wants to be asked. ``seconds_left`` until the task's
     ``expires_at`` (None: no deadline): a retry that could not start before it is not made. ``default_policy`` serves
     handlers that name none.
     """
@@ -118,19 +122,27 @@ def judge(
         if crash_count + 1 >= max_crashes:
             return Verdict(kind, None, False, f"crashed its worker {crash_count + 1} times")
         return _within(seconds_left, Verdict(kind, 0.0, False, "worker crashed"))
+    policy = (handler.declared.retry_policy if handler is not None else None) or default_policy
+    wish = retry_after_seconds(exc)
     counts = kind is not ErrorClass.RATE_LIMITED
-    if counts and failure_count >= max_retries:
-        return Verdict(
-            kind,
-            None,
-            True,
-            f"{max_retries} retries used up" if max_retries else "no retries allowed",
-        )
+    if counts:
+        if failure_count >= max_retries:
+            reason = f"{max_retries} retries used up" if max_retries else "no retries allowed"
+            return Verdict(kind, None, True, reason)
+        delay = policy.delay_seconds(failure_count, rng, at_least=wish)
+    else:
+        if attempt - failure_count - crash_count >= max_uncounted_attempts:
+            reason = (
+                f"{max_uncounted_attempts} attempts that used up no retry"
+                " (TASKFLOW_MAX_UNCOUNTED_ATTEMPTS)"
+            )
+            return Verdict(kind, None, False, reason)
+        before = attempt - 1 - crash_count
+        delay = policy.delay_seconds(before, rng)
+        if wish is not None:
+            delay = max(delay, policy.delay_seconds(before, rng, at_least=wish))
     if isinstance(exc, Retry) and exc.delay_seconds is not None:
         delay = exc.delay_seconds
-    else:
-        policy = (handler.declared.retry_policy if handler is not None else None) or default_policy
-        delay = policy.delay_seconds(failure_count, rng, at_least=retry_after_seconds(exc))
     # What a handler or a server asks for may be any number; a moment must fit into the store.
     delay = min(delay, MAX_DELAY_SECONDS)
     return _within(seconds_left, Verdict(kind, delay, counts, "will be retried"))

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from taskflow import logs
 from taskflow.core import jsontext, trace
+from taskflow.core.classification import describe
 from taskflow.core.errors import (
     InvalidJSONError,
     InvalidResultError,
@@ -19,7 +20,7 @@ from taskflow.core.errors import (
     UnknownTaskError,
 )
 from taskflow.core.registry import Handler, Registry
-from taskflow.core.task import FINAL, TaskPriority, TaskStatus
+from taskflow.core.task import FINAL, ErrorClass, TaskPriority, TaskStatus
 from taskflow.ports.metadata import (
     ClaimedTask,
     ExecutionStore,
@@ -186,6 +187,16 @@ class Execution:
             TaskStatus.PENDING,
             task.attempt - 1,
             0.0,
+        )
+
+    def postponed(self, attempt: Attempt, exc: BaseException, *, delay_seconds: float) -> Outcome:
+        """The outcome of an attempt that could not begin because a part of ours was away: repeated until it can, with
+        nothing used up, however long that takes."""
+        error = describe(exc, ErrorClass.TRANSIENT)
+        return self.given_back(attempt)._replace(
+            status=TaskStatus.RETRYING,
+            error=error.model_dump_json(exclude_none=True),
+            retry_delay_seconds=delay_seconds,
         )
 
     def finish(self, done: Sequence[tuple[Attempt, Outcome]]) -> None:

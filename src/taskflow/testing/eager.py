@@ -29,7 +29,6 @@ from taskflow.worker.context import AttemptContext
 from taskflow.worker.exits import as_error
 from taskflow.worker.run import Run
 
-_MAX_FREE_ATTEMPTS = 100  # those that use up no retry; the others end by themselves
 _PAGE = 200
 
 
@@ -72,21 +71,12 @@ class EagerTaskFlow(RuntimeCalls):
         return _DeadLetters(self)
 
     def run_waiting(self) -> None:
-        """Run everything that waits, retries and delayed tasks included, until nothing is left that can run.
-
-        Raises RuntimeError when a task asks for attempts without end.
-        """
+        """Run everything that waits, retries and delayed tasks included, until nothing is left that can run."""
         runtime = self._runtime
         while True:
             runtime.relay.run_once()
             deliveries = runtime.queue.dequeue(max_messages=1, timeout_seconds=0)
             for attempt in runtime.execution.start(deliveries) if deliveries else ():
-                task = attempt.task
-                if task.attempt - task.failure_count > _MAX_FREE_ATTEMPTS:
-                    raise RuntimeError(
-                        f"{task.task} asked {_MAX_FREE_ATTEMPTS} times for an attempt that uses up no retry; "
-                        "nothing else happens in eager mode, so it would never end"
-                    )
                 self._run(attempt)
             if not deliveries and not self._skip_to_next():
                 return

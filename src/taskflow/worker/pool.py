@@ -21,7 +21,7 @@ from taskflow.worker.claim_ahead import HORIZON_SECONDS, ClaimAhead
 from taskflow.worker.coroutines import Coroutines
 from taskflow.worker.handover import Handover
 from taskflow.worker.options import WorkerOptions
-from taskflow.worker.run import GivenBackError, Run
+from taskflow.worker.run import GivenBackError, PostponedError, Run
 from taskflow.worker.slot import Slot
 from taskflow.worker.watchdog import Watchdog
 
@@ -248,6 +248,10 @@ class Pool:
         execution, attempt, reason = self.execution, run.attempt, run.reason
         try:
             if reason is not None:
+                if isinstance(reason, PostponedError):
+                    return execution.postponed(
+                        attempt, reason.cause, delay_seconds=_PAYLOAD_RETRY_SECONDS
+                    )
                 if isinstance(reason, GivenBackError):
                     return execution.given_back(attempt)
                 if reason.__traceback__ is None and isinstance(error, HandlerExitedError):

@@ -24,6 +24,14 @@ class GivenBackError(Exception):
     """Reason of attempts that a stopping worker ends: not their fault, the task is pending again."""
 
 
+class PostponedError(GivenBackError):
+    """Reason of attempts that could not begin because of ``cause``: a part of ours, e.g. the payload store, is away."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class Run:
     """Owned by whoever took it out of `Pool.waiting`: the slot that carries it out, or whoever gives it back.
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from taskflow.core import trace
 from taskflow.core.errors import AttemptError, AttemptTimeoutError, StoreUnavailableError
-from taskflow.core.retry import Retry
 from taskflow.logs import bind_contextvars, get_logger
 from taskflow.worker.calls import Abandoned, Call, Result
 from taskflow.worker.child_call import START_SECONDS, ChildCall
@@ -21,7 +20,7 @@ from taskflow.worker.context import AttemptContext
 from taskflow.worker.coroutines import CoroutineCall
 from taskflow.worker.exits import as_error
 from taskflow.worker.interrupts import where_is
-from taskflow.worker.run import GivenBackError, Run, Stage
+from taskflow.worker.run import GivenBackError, PostponedError, Run, Stage
 from taskflow.worker.thread_call import ThreadCall
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _ASK_AGAIN_SECONDS = 0.005  # when a call could not be interrupted just then
-_PAYLOAD_RETRY_SECONDS = 1.0
 
 _LEFT_BEHIND = {
     Abandoned.THREAD: "; its thread did not react, is probably blocked in C code, and was abandoned",
@@ -99,7 +97,7 @@ class Slot:
             except GivenBackError as exc:
                 run.reason = exc
             except StoreUnavailableError as exc:
-                error = Retry(exc.detail, delay=_PAYLOAD_RETRY_SECONDS, counts=False)
+                run.reason = PostponedError(exc)
             except Exception as exc:  # noqa: BLE001 - argument types run user code: anything
                 error = exc
             else:

@@ -13,6 +13,7 @@ from taskflow.core.errors import (
     AttemptCancelledError,
     AttemptTimeoutError,
     InvalidArgumentsError,
+    StoreUnavailableError,
     UnknownTaskError,
     WorkerCrashedError,
 )
@@ -120,6 +121,42 @@ def test_waiting_for_a_rate_limit_uses_up_no_retry(engine: Engine, task: str) ->
         engine.clock.advance(delay(stored, engine))
     engine.succeed(engine.start_one())
     assert engine.get(task_id).attempt == 4
+
+
+def test_a_rate_limit_that_never_ends_makes_a_dead_letter_that_says_so(engines: Engines) -> None:
+    engine = engines(max_uncounted_attempts=3)
+    task_id = engine.submit(engine.handler(noop, retry_policy=STEADY), max_retries=0)
+    engine.fail(engine.start_one(), Retry("busy", counts=False))
+    engine.clock.advance(100)
+    engine.fail(engine.start_one(), WorkerCrashedError("counted apart"))
+    for _ in range(2):
+        assert engine.status(task_id) == "retrying"
+        engine.clock.advance(100)
+        engine.fail(engine.start_one(), Retry("busy", counts=False))
+    stored = engine.get(task_id)
+    assert (stored.status, stored.attempt, stored.failure_count) == ("failed", 4, 0)
+    assert stored.error is not None
+    assert stored.error.classification == "rate_limited"
+    assert stored.error.message == (
+        "3 attempts that used up no retry (TASKFLOW_MAX_UNCOUNTED_ATTEMPTS); the last one: busy"
+    )
+
+
+def test_who_only_waits_for_a_part_of_ours_waits_as_long_as_it_takes(engines: Engines) -> None:
+    engine = engines(max_uncounted_attempts=2)
+    task_id = engine.submit(engine.handler(noop), max_retries=0)
+    execution = engine.runtime.execution
+    away = StoreUnavailableError("the payload store is away")
+    for _ in range(10):
+        attempt = engine.start_one()
+        execution.finish([(attempt, execution.postponed(attempt, away, delay_seconds=5.0))])
+        stored = engine.get(task_id)
+        assert (stored.status, stored.attempt, stored.failure_count) == ("retrying", 0, 0)
+        assert stored.error is not None
+        assert stored.error.message == "the payload store is away"
+        engine.clock.advance(5.001)
+    engine.succeed(engine.start_one())
+    assert (engine.status(task_id), engine.get(task_id).attempt) == ("completed", 1)
 
 
 def test_retry_after_is_the_least_delay(engine: Engine, task: str) -> None:
@@ -269,7 +306,6 @@ def test_a_message_is_acknowledged_only_after_its_outcome_is_durable(
 ) -> None:
     engine = engines(database_busy_timeout_seconds=0, lease_seconds=30)
     from taskflow.adapters.metadata.database import Database
-    from taskflow.core.errors import StoreUnavailableError
 
     task_id = engine.submit(engine.handler(noop))
     attempt = engine.start_one()

@@ -235,6 +235,24 @@ def test_a_large_result_waits_for_the_payload_store(engine: Engine) -> None:
     assert (task.status, task.result, task.attempt) == (TaskStatus.COMPLETED, "x" * 100_000, 1)
 
 
+def test_large_arguments_wait_for_the_payload_store(make_engine: Any) -> None:
+    engine = make_engine(max_uncounted_attempts=1)
+    engine.worker.start()
+    payloads, refused = engine.runtime.payloads, threading.Semaphore(2)
+    get = payloads.get
+
+    def unreliable(keys: Any) -> Any:
+        if refused.acquire(blocking=False):
+            raise StoreUnavailableError("payload store is away")
+        return get(keys)
+
+    payloads.get = unreliable
+    engine.handler(len, name="length")
+    task = engine.run("length", "x" * 100_000)
+    assert (task.status, task.result, task.attempt) == (TaskStatus.COMPLETED, 100_000, 1)
+    assert engine.events(task.task_id).count("task.retrying") == 2
+
+
 def test_whatever_a_handler_logs_says_which_attempt_it_belongs_to(
     engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,10 +133,12 @@ POLICY = RetryPolicy(base_seconds=4, factor=2, cap_seconds=100, jitter=False)
 
 def verdict(exc: BaseException, by: Handler[..., Any] | None = None, **given: Any) -> Any:
     values: dict[str, Any] = {
+        "attempt": 1,
         "failure_count": 0,
         "crash_count": 0,
         "max_retries": 3,
         "max_crashes": 5,
+        "max_uncounted_attempts": 10,
         "seconds_left": None,
         "default_policy": POLICY,
         "rng": random.Random(1),
@@ -173,6 +175,31 @@ class TestVerdicts:
         found = verdict(with_status(429), failure_count=3)
         assert (found.retry, found.counts_failure) == (True, False)
         assert verdict(Retry(counts=False, delay=7), failure_count=3).delay_seconds == 7
+
+    @pytest.mark.parametrize("exc", [with_status(429), Retry(counts=False)])
+    def test_who_is_rate_limited_again_and_again_waits_longer_and_longer(
+        self, exc: Exception
+    ) -> None:
+        delays = [verdict(exc, attempt=n, max_retries=0).delay_seconds for n in range(1, 8)]
+        assert delays == [4, 8, 16, 32, 64, 100, 100]
+
+    def test_a_server_that_always_wants_to_be_asked_soon_is_asked_less_and_less_often(self) -> None:
+        exc = with_status(429, on_response=True)
+        exc.response.headers["Retry-After"] = "10"  # type: ignore[attr-defined]
+        delays = [verdict(exc, attempt=n).delay_seconds for n in range(1, 8)]
+        assert delays == [10, 10, 16, 32, 64, 100, 100]
+
+    @pytest.mark.parametrize("exc", [with_status(429), Retry(counts=False, delay=7)])
+    def test_attempts_that_use_up_no_retry_are_not_without_end(self, exc: Exception) -> None:
+        assert verdict(exc, attempt=9).retry
+        found = verdict(exc, attempt=10)
+        assert (found.classification, found.retry) == (ErrorClass.RATE_LIMITED, False)
+        assert "TASKFLOW_MAX_UNCOUNTED_ATTEMPTS" in found.reason
+
+    def test_failures_and_crashes_before_do_not_count_as_rate_limited(self) -> None:
+        before = {"failure_count": 3, "crash_count": 2}
+        assert verdict(with_status(429), attempt=14, **before).retry
+        assert not verdict(with_status(429), attempt=15, **before).retry
 
     def test_a_raised_retry_names_its_delay_but_needs_a_retry_left(self) -> None:
         assert verdict(Retry(delay=7), failure_count=2).delay_seconds == 7
