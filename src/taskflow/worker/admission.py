@@ -124,7 +124,7 @@ class Admission:
 
     def settle(self, grant: Grant, error: BaseException | None) -> None:
         """The attempt ran and succeeded (None) or failed."""
-        broken = error is not None and classify(error, grant.handler) in _SAYS_BROKEN
+        broken = error is not None and _says_broken(error, grant.handler)
         with self._lock:
             if grant.breaker is not None:
                 now = self._monotonic()
@@ -179,3 +179,10 @@ class Admission:
             )
             self._breakers[name] = breaker
         return breaker
+
+
+def _says_broken(error: BaseException, handler: Handler[..., Any]) -> bool:
+    try:
+        return classify(error, handler) in _SAYS_BROKEN
+    except Exception:  # noqa: BLE001 - an error is user code; what it held has to be given back all the same
+        return False

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from taskflow.core.retry import Retry
 from taskflow.core.task import TaskStatus
 from tests.integration.worker.engine import Engine, Gate, is_pending, wait_for
 
@@ -118,3 +119,32 @@ def test_what_was_claimed_ahead_is_given_back_when_the_circuit_opens(
     wait_for(lambda: all(is_pending(engine, task_id) for task_id in ids[1:]), "they are given back")
     assert {engine.get(task_id).attempt for task_id in ids[1:]} == {0}
     assert ran == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["status_code", "response", "counts"])
+def test_an_error_that_cannot_be_looked_at_gives_back_what_its_attempt_held(
+    make_engine: Callable[..., Engine], name: str
+) -> None:
+    engine = make_engine(
+        num_workers=1, breaker_failures=1, breaker_open_seconds=0.05, worker_resources="gpu=1"
+    )
+
+    def unreadable(_: Exception) -> None:
+        raise RuntimeError("hands off")
+
+    base = Retry if name == "counts" else Exception
+    prickly = type("Prickly", (base,), {name: property(unreadable, lambda *_: None)})
+    errors = [ConnectionError("opens the circuit"), prickly("ours is the probe")]
+
+    @engine.handler(breaker="smtp", resources={"gpu": 1.0})
+    def send() -> str:
+        if errors:
+            raise errors.pop(0)
+        return "sent"
+
+    engine.worker.start()
+    assert engine.run("send").status is TaskStatus.FAILED
+    failed = engine.run("send")
+    assert (failed.status, failed.crash_count) == (TaskStatus.FAILED, 0)
+    assert engine.worker.snapshot()["resources"]["gpu"]["used"] == 0
+    assert engine.run("send").result == "sent"
