@@ -20,8 +20,9 @@ from taskflow.core.errors import (
     TimeoutTooLongError,
     WorkerCrashedError,
 )
+from taskflow.core.http_answers import http_status, retry_after_seconds
 from taskflow.core.registry import Handler
-from taskflow.core.retry import Reject, Retry, RetryPolicy, retry_after_seconds
+from taskflow.core.retry import Reject, Retry, RetryPolicy
 from taskflow.core.submission import MAX_DELAY_SECONDS
 from taskflow.core.task import ErrorClass, TaskError
 
@@ -69,7 +70,7 @@ def classify(exc: BaseException, handler: Handler[..., Any] | None = None) -> Er
             return ErrorClass.TRANSIENT
     if isinstance(exc, AttemptTimeoutError):
         return ErrorClass.TIMED_OUT
-    status = _http_status(exc)
+    status = http_status(exc)
     if status == _RATE_LIMITED_STATUS:
         return ErrorClass.RATE_LIMITED
     if status is not None and 400 <= status < 600:
@@ -162,8 +163,7 @@ def _within(seconds_left: float | None, verdict: Verdict) -> Verdict:
 
 def describe(exc: BaseException, classification: ErrorClass) -> TaskError:
     """The storable form of ``exc``: no NULs or surrogates, bounded lengths."""
-    frames = tracebacks.format_exception(exc) if exc.__traceback__ is not None else []
-    text = "".join(frames)
+    text = traceback_of(exc) if exc.__traceback__ is not None else ""
     if len(text) > MAX_TRACEBACK_CHARS:
         half = MAX_TRACEBACK_CHARS // 2
         text = f"{text[:half]}\n… {len(text) - 2 * half} characters cut …\n{text[-half:]}"
@@ -173,6 +173,15 @@ def describe(exc: BaseException, classification: ErrorClass) -> TaskError:
         classification=classification,
         traceback=_storable(text) or None,
     )
+
+
+def traceback_of(exc: BaseException) -> str:
+    """As Python prints it."""
+    try:
+        return "".join(tracebacks.format_exception(exc))
+    except Exception as broken:  # noqa: BLE001 - it reads attributes, which may be a user's code
+        frames = "".join(tracebacks.format_tb(exc.__traceback__))
+        return f"{frames}<{type(exc).__name__} cannot be shown: {type(broken).__name__}>\n"
 
 
 def fingerprint(task: str, error: TaskError) -> str:
@@ -191,13 +200,3 @@ def _message(exc: BaseException) -> str:
 
 def _storable(text: str) -> str:
     return text.replace("\x00", "␀").encode("utf-8", "replace").decode()
-
-
-def _http_status(exc: BaseException) -> int | None:
-    """From ``status_code``, ``code`` or ``response.status_code``, as httpx, requests and urllib carry it."""
-    for holder in (exc, getattr(exc, "response", None)):
-        for name in ("status_code", "code"):
-            value = getattr(holder, name, None)
-            if isinstance(value, int) and not isinstance(value, bool):
-                return int(value)
-    return None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Any
 
 from taskflow.core.errors import RegistrationError
 
@@ -66,38 +64,3 @@ class RetryPolicy:
         if at_least is None:
             return delay
         return max(at_least, 0.0) + (rng.uniform(0, min(bound, 1.0)) if self.jitter else 0.0)
-
-
-def retry_after_seconds(exc: BaseException) -> float | None:
-    """What a failing HTTP server asked for, if ``exc`` carries it.
-
-    Understood: an attribute ``retry_after_seconds`` or ``retry_after``, and a ``response`` (as httpx, requests and
-    botocore have it) with a ``Retry-After`` header in seconds, or as a moment, counted from the response's ``Date``.
-    """
-    for name in ("retry_after_seconds", "retry_after"):
-        if (seconds := _number(getattr(exc, name, None))) is not None:
-            return seconds
-    headers: Any = getattr(getattr(exc, "response", None), "headers", None)
-    if not hasattr(headers, "get"):
-        return None
-    asked = headers.get("Retry-After")
-    if (seconds := _number(asked)) is not None:
-        return seconds
-    until, now = _moment(asked), _moment(headers.get("Date"))
-    return max(0.0, until - now) if until is not None and now is not None else None
-
-
-def _number(value: Any) -> float | None:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return seconds if 0 <= seconds < math.inf else None
-
-
-def _moment(value: Any) -> float | None:
-    """Unix seconds of an HTTP date (RFC 9110 §5.6.7)."""
-    try:
-        return parsedate_to_datetime(value).timestamp()
-    except (TypeError, ValueError):
-        return None

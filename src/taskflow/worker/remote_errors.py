@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
-# What core/classification.py and core/retry.py look at, besides the class.
-_ATTRIBUTES = (
-    "status_code",
-    "code",
-    "retry_after_seconds",
-    "retry_after",
-    "delay_seconds",
-    "counts",
-)
+from taskflow.core.classification import traceback_of
+from taskflow.core.http_answers import http_status, retry_after_seconds
+from taskflow.core.retry import Retry
+
 _MAX_TRACEBACK_CHARS = 65_536
 _MAX_MESSAGE_CHARS = 16_384
 
@@ -29,9 +22,8 @@ def to_message(exc: BaseException) -> dict[str, Any]:
     return {
         "classes": [[kind.__module__, kind.__qualname__] for kind in type(exc).__mro__[:-1]],
         "message": _text(exc)[:_MAX_MESSAGE_CHARS],
-        "traceback": _clean("".join(traceback.format_exception(exc)))[-_MAX_TRACEBACK_CHARS:],
+        "traceback": _clean(traceback_of(exc))[-_MAX_TRACEBACK_CHARS:],
         "attributes": _attributes(exc),
-        "response": _response(getattr(exc, "response", None)),
     }
 
 
@@ -43,8 +35,6 @@ def from_message(message: Mapping[str, Any]) -> BaseException:
     """
     text = str(message["message"])
     namespace: dict[str, Any] = dict(message["attributes"])
-    if (response := message["response"]) is not None:
-        namespace["response"] = SimpleNamespace(**response)
     namespace["__str__"] = lambda _: text
     namespace["__module__"], name = message["classes"][0]
     base = next(filter(None, (_find(*place) for place in message["classes"])), Exception)
@@ -63,20 +53,15 @@ def _find(module: str, qualname: str) -> type[BaseException] | None:
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
-def _attributes(holder: Any) -> dict[str, Any]:
-    values = ((name, getattr(holder, name, None)) for name in _ATTRIBUTES)
-    return {name: value for name, value in values if isinstance(value, bool | int | float)}
-
-
-def _response(response: Any) -> dict[str, Any] | None:
-    if response is None:
-        return None
-    headers = getattr(response, "headers", None)
-    after = headers.get("Retry-After") if isinstance(headers, Mapping) else None
-    return {
-        **_attributes(response),
-        "headers": {} if after is None else {"Retry-After": str(after)},
+def _attributes(exc: BaseException) -> dict[str, Any]:
+    """What core/classification.py looks at besides the class, where every exception may have it."""
+    values: dict[str, Any] = {
+        "status_code": http_status(exc),
+        "retry_after_seconds": retry_after_seconds(exc),
     }
+    if isinstance(exc, Retry):
+        values |= {"delay_seconds": exc.delay_seconds, "counts": exc.counts}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _text(exc: BaseException) -> str:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskflow.core.errors import QueueFullError, RegistrationError
-from taskflow.core.retry import Reject, Retry, RetryPolicy, retry_after_seconds
+from taskflow.core.errors import RegistrationError
+from taskflow.core.retry import Reject, Retry, RetryPolicy
 
 SECONDS = st.floats(0, 1e6)
 
@@ -72,42 +70,3 @@ def test_a_retry_delay_is_a_number_of_seconds(delay: float) -> None:
 def test_retry_and_reject_carry_their_reason() -> None:
     assert str(Retry("later", delay=3)) == "later"
     assert str(Reject("never")) == "never"
-
-
-def response(**headers: str) -> Exception:
-    exc = Exception("HTTP error")
-    exc.response = SimpleNamespace(  # type: ignore[attr-defined]
-        headers={name.replace("_", "-"): value for name, value in headers.items()}
-    )
-    return exc
-
-
-NOON = "Thu, 01 Jan 2026 12:00:00 GMT"
-
-
-@pytest.mark.parametrize(
-    ("exc", "seconds"),
-    [
-        (QueueFullError("full", retry_after_seconds=2.5), 2.5),
-        (response(Retry_After="30"), 30.0),
-        (response(Retry_After="0"), 0.0),
-        (response(Retry_After="Thu, 01 Jan 2026 12:01:30 GMT", Date=NOON), 90.0),
-        (response(Retry_After="Thu, 01 Jan 2026 11:00:00 GMT", Date=NOON), 0.0),
-        (response(Retry_After="Thu, 01 Jan 2026 12:01:30 GMT"), None),
-        (response(Retry_After="tomorrow", Date=NOON), None),
-        (response(Retry_After="-5"), None),
-        (response(Retry_After="inf"), None),
-        (response(Retry_After="nan"), None),
-        (response(), None),
-        (ValueError("x"), None),
-    ],
-)
-def test_what_a_server_asks_for_is_found(exc: Exception, seconds: float | None) -> None:
-    assert retry_after_seconds(exc) == seconds
-
-
-@pytest.mark.parametrize("value", [None, "soon", 10**400, object(), [], -1])
-def test_nonsense_is_no_wish(value: Any) -> None:
-    exc = Exception()
-    exc.retry_after = value  # type: ignore[attr-defined]
-    assert retry_after_seconds(exc) is None

@@ -7,7 +7,8 @@ import pytest
 
 from taskflow.core.classification import classify
 from taskflow.core.errors import InvalidResultError
-from taskflow.core.retry import Reject, Retry, retry_after_seconds
+from taskflow.core.http_answers import retry_after_seconds
+from taskflow.core.retry import Reject, Retry
 from taskflow.core.task import ErrorClass
 from taskflow.worker.remote_errors import from_message, to_message
 
