@@ -84,15 +84,16 @@ class Recovery:
 
     def run_once(self, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Returns how many tasks were taken over. Writes nothing when there is nothing to do. Ends early, between two
-        batches, when it is not to go on."""
-        self._expire(goes_on)
+        batches, when it is not to go on. Expiry comes last: very many may expire at once."""
         workers = self._workers.list()
         dead = self._liveness.dead([worker.worker_id for worker in workers])
         lost = self._store.lost(dead_workers=dead, limit=_MOST_LOST)
         confirmed = self._confirmed(lost, set(dead))
         recovered = 0
+        is_done = len(lost) < _MOST_LOST
         for start in range(0, len(confirmed), _BATCH):
             if not goes_on():
+                is_done = False
                 break
             chunk = confirmed[start : start + _BATCH]
             outcomes = [self._outcome(task) for task in chunk]
@@ -102,12 +103,13 @@ class Recovery:
         if recovered:
             self._counters.recovered(recovered)
             log.warning("tasks.recovered", count=recovered, dead_workers=len(dead))
-        if dead and len(lost) < _MOST_LOST:
+        if dead and is_done:
             # What only they had in their queues is nowhere else but in the store.
             self._rebuild()
             self._workers.forget(dead)
             self._liveness.forget(dead)
         self._workers.forget(self._silent(workers))
+        self._expire(goes_on)
         return recovered
 
     def undecided_seconds(self) -> float | None:
@@ -119,9 +121,11 @@ class Recovery:
         return max(0.0, self._confirm_seconds - (now - min(self._suspects.values())))
 
     def _expire(self, goes_on: Callable[[], bool]) -> None:
-        while goes_on() and (ended := self._store.expire(limit=_BATCH)):
+        while ended := self._store.expire(limit=_BATCH):
             self._completions.publish(ended)
             log.info("tasks.expired", count=len(ended))
+            if not goes_on():
+                break
 
     def _silent(self, workers: Sequence[WorkerRecord]) -> list[str]:
         """Those nobody has heard of for long, nor while this was watched: a clock that jumps silences nobody."""

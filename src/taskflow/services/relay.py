@@ -24,9 +24,10 @@ class Relay:
         self._outbox = outbox
         self._queue = queue
 
-    def run_once(self) -> float:
-        """Send everything due within the queue's longest delay. Returns the seconds until it should run again."""
-        self.drain()
+    def run_once(self, goes_on: Callable[[], bool] = lambda: True) -> float:
+        """Send what is due within the queue's longest delay, in batches while ``goes_on``. Returns the seconds until it
+        should run again."""
+        self.drain(goes_on)
         if not self._queue.durable:
             self._look()
         due_in = self._outbox.next_due_seconds()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ class Job:
         self.faults = faults or []
         self.ran = threading.Semaphore(0)
 
-    def run_once(self) -> Any:
+    def run_once(self, goes_on: Callable[[], bool]) -> Any:
         self.ran.release()
         if self.faults:
             raise self.faults.pop(0)
@@ -82,6 +82,65 @@ def test_a_failing_job_is_repeated_and_holds_up_no_other(
     assert jobs["recovery"].ran.acquire(timeout=5)
     assert all(jobs["relay"].ran.acquire(timeout=5) for _ in range(5))
     assert jobs["recovery"].ran.acquire(timeout=5)
+
+
+class Endless(Job):
+    """Has as many batches as it is let."""
+
+    def run_once(self, goes_on: Callable[[], bool]) -> Any:
+        self.ran.release()
+        pause = threading.Event()
+        while goes_on():
+            pause.wait(0.01)
+
+
+@pytest.mark.parametrize("name", ["relay", "recovery", "retention", "resending"])
+def test_a_job_that_never_gets_done_holds_up_no_other(jobs: dict[str, Any], name: str) -> None:
+    jobs[name] = Endless()
+    background = Background(**jobs, lease_seconds=3.0, monotonic=time.monotonic)
+    background.start()
+    try:
+        for job in jobs.values():
+            assert job.ran.acquire(timeout=5)
+        background.wake()
+        assert jobs["relay"].ran.acquire(timeout=5)
+        assert jobs["recovery"].ran.acquire(timeout=5)
+        assert jobs[name].ran.acquire(timeout=5)
+    finally:
+        background.stop()
+
+
+class Stuck(Job):
+    """In one batch that takes very long."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.let_go = threading.Event()
+
+    def run_once(self, goes_on: Callable[[], bool]) -> Any:
+        self.ran.release()
+        assert self.let_go.wait(60)
+        return 0
+
+
+def test_a_purge_that_takes_minutes_does_not_keep_a_due_task_from_the_queue(engine: Engine) -> None:
+    runtime, purge = engine.runtime, Stuck()
+    background = Background(
+        runtime.relay,
+        runtime.recovery,
+        purge,  # type: ignore[arg-type]
+        runtime.resending,
+        lease_seconds=3.0,
+        monotonic=time.monotonic,
+    )
+    engine.handler(lambda: "on time", name="later")
+    background.start()
+    try:
+        assert purge.ran.acquire(timeout=5)
+        assert engine.run("later", delay=0.2).result == "on time"
+    finally:
+        purge.let_go.set()
+        background.stop()
 
 
 def test_it_stops_at_once_and_starts_again(background: Background, jobs: dict[str, Job]) -> None:
