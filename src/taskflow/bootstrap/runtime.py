@@ -173,7 +173,7 @@ def _wire(
         most=settings.max_artifacts,
     )
     sending = Sending(queue, stores.outbox)
-    conclusion = Conclusion(stores.execution, queue, sending, completions)
+    conclusion = Conclusion(stores.execution, queue, sending, completions, counters)
     verdicts = Verdicts(
         clock=clock,
         rng=rng,
@@ -188,6 +188,7 @@ def _wire(
         payloads=payloads,
         sending=sending,
         completions=completions,
+        counters=counters,
         is_queued=queued_here(queue),
     )
     relay = Relay(stores.outbox, queue)

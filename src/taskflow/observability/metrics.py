@@ -101,6 +101,15 @@ class Metrics:
                 if outcome == "retrying" and kind in catalogue.RETRIES:
                     self._counts[catalogue.RETRIES[kind], "", ""] += count
 
+    def lost(self, by_task: Mapping[tuple[str, str], int]) -> None:
+        with self._lock:
+            for (task, outcome), count in by_task.items():
+                if outcome == "pending":
+                    continue  # they are among the recovered ones
+                self._counts[catalogue.OUTCOMES[outcome], "", ""] += count
+                if outcome == "failed":
+                    self._counts[catalogue.FAILURES, "task", self._task(task)] += count
+
     def leases_lost(self, count: int) -> None:
         self.count(catalogue.LEASES_LOST, count)
 

@@ -10,6 +10,7 @@ from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import ExecutionStore, FinishResult, Outcome, TaskKey
 from taskflow.ports.queue import TaskQueue
 from taskflow.services.completions import Completions
+from taskflow.services.counters import Counters
 from taskflow.services.sending import Sending
 
 log = logs.get_logger(__name__)
@@ -21,12 +22,18 @@ class Conclusion:
     """Used by workers for what they ran and by recovery for what dead workers left."""
 
     def __init__(
-        self, store: ExecutionStore, queue: TaskQueue, sending: Sending, completions: Completions
+        self,
+        store: ExecutionStore,
+        queue: TaskQueue,
+        sending: Sending,
+        completions: Completions,
+        counters: Counters,
     ) -> None:
         self._store = store
         self._queue = queue
         self._sending = sending
         self._completions = completions
+        self._counters = counters
 
     def commit(self, outcomes: Sequence[Outcome], receipts: Sequence[str] = ()) -> FinishResult:
         """Messages are acknowledged only after the outcomes are durable, and sent only after that: the message of a
@@ -46,6 +53,8 @@ class Conclusion:
         if receipts:
             self._settle(outcomes, receipts, set(result.fenced))
         self._sending.send(result.to_send)
+        own = {(outcome.tenant_id, outcome.task_id) for outcome in outcomes}
+        self._counters.ended_waiting(TaskStatus.FAILED, sum(key not in own for key in result.ended))
         self._completions.publish(result.ended, lambda: _returned(outcomes))
         return result
 

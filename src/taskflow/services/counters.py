@@ -81,8 +81,8 @@ class Spread(NamedTuple):
 
 class Measured(NamedTuple):
     """Totals since this process started, for Prometheus. A key of ``counts`` is a name and the values of its labels:
-    submitted (task), rejected (reason), replayed, started (task), finished (task, outcome), fenced, recovered,
-    abandoned. ``runs`` and ``waits`` are by task."""
+    submitted (task), rejected (reason), replayed, started (task), finished (task, outcome), ended_waiting (outcome),
+    fenced, recovered, abandoned. ``runs`` and ``waits`` are by task."""
 
     counts: Mapping[tuple[str, ...], int]
     runs: Mapping[str, Spread]
@@ -124,6 +124,8 @@ class Recorder(Protocol):
         runs_ms: Mapping[tuple[str, str], list[float]],
         errors: Mapping[tuple[str, str], int],
     ) -> None: ...
+
+    def lost(self, by_task: Mapping[tuple[str, str], int]) -> None: ...
 
     def leases_lost(self, count: int) -> None: ...
 
@@ -187,6 +189,21 @@ class Counters:
         for runs in runs_ms.values():
             self.run_ms.add(runs)
 
+    def lost(self, by_task: Mapping[tuple[str, str], int], errors: Mapping[str, int]) -> None:
+        """Attempts that ended with their worker, and nobody knows how long they ran: by task and outcome, and by class
+        of the error. Those that are repeated are in the total of `recovered`."""
+        if self._recorder is not None:
+            self._recorder.lost(by_task)
+        with self._lock:
+            for (task, outcome), count in by_task.items():
+                self._counts["lost", task, outcome] += count
+            self._errors.update(errors)
+
+    def ended_waiting(self, outcome: str, count: int = 1) -> None:
+        """Tasks that ended without the attempt they waited for; ``outcome`` is their status."""
+        if count:
+            self._add("ended_waiting", outcome, count=count)
+
     def fenced(self, count: int) -> None:
         """Outcomes that were not written, because the lease had been lost."""
         if self._recorder is not None:
@@ -208,7 +225,9 @@ class Counters:
             counts, errors = self._counts.copy(), dict(self._errors)
         totals: Counter[str] = Counter()
         for (name, *labels), count in counts.items():
-            totals[labels[-1] if name == "finished" else name] += count
+            total = labels[-1] if name in _BY_OUTCOME else name
+            if (name, total) != ("lost", "pending"):
+                totals[total] += count
         return {
             "totals": {total: totals[name] for name, total in _TOTAL_OF.items()},
             "errors_by_class": errors,
@@ -217,14 +236,19 @@ class Counters:
     def measured(self) -> Measured:
         """A copy of everything that Prometheus is shown."""
         with self._lock:
-            return Measured(self._counts.copy(), self._runs.copy(), self._waits.copy())
+            counts, runs, waits = self._counts.copy(), self._runs.copy(), self._waits.copy()
+        for name, *labels in list(counts):
+            if name == "lost":
+                counts["finished", *labels] += counts.pop((name, *labels))
+        return Measured(counts, runs, waits)
 
     def _add(self, *key: str, count: int) -> None:
         with self._lock:
             self._counts[key] += count
 
 
-# What `snapshot` calls what was counted; of attempts that finished, by their outcome.
+_BY_OUTCOME = ("finished", "lost", "ended_waiting")
+# What `snapshot` calls what was counted, by outcome what ended.
 _TOTAL_OF = {
     "submitted": "enqueued",
     "started": "dequeued",
@@ -232,6 +256,7 @@ _TOTAL_OF = {
     "failed": "failed",
     "retrying": "retried",
     "cancelled": "cancelled",
+    "expired": "expired",
     "rejected": "rejected",
     "replayed": "replayed",
     "pending": "given_back",

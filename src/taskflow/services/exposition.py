@@ -26,6 +26,11 @@ _TOTALS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "replayed": ("taskflow_submissions_replayed", "Answered from an idempotency key", ()),
     "started": ("taskflow_attempts_started", "Attempts started", ("task",)),
     "finished": ("taskflow_attempts_finished", "Attempts ended", ("task", "outcome")),
+    "ended_waiting": (
+        "taskflow_waiting_tasks_ended",
+        "Tasks that ended while they waited: expired, cancelled, failed with one they depend on",
+        ("outcome",),
+    ),
     "fenced": ("taskflow_outcomes_fenced", "Outcomes not written: the lease had been lost", ()),
     "recovered": ("taskflow_tasks_recovered", "Tasks taken over from dead workers", ()),
     "abandoned": (

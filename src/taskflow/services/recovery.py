@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,6 +17,7 @@ from taskflow.ports.clock import Clock
 from taskflow.ports.liveness import Liveness
 from taskflow.ports.metadata import (
     ExecutionStore,
+    FinishResult,
     LostTask,
     Outcome,
     TaskKey,
@@ -99,7 +101,7 @@ class Recovery:
             outcomes = [self._outcome(task) for task in chunk]
             result = self._conclusion.commit(outcomes)
             recovered += len(chunk) - len(result.fenced)
-            _log(chunk, outcomes, set(result.fenced))
+            self._report(chunk, outcomes, result)
         if recovered:
             self._counters.recovered(recovered)
             log.warning("tasks.recovered", count=recovered, dead_workers=len(dead))
@@ -112,6 +114,36 @@ class Recovery:
         self._expire(goes_on)
         return recovered
 
+    def _report(
+        self, tasks: Sequence[LostTask], outcomes: Sequence[Outcome], result: FinishResult
+    ) -> None:
+        """Count and log the attempts that nobody was left to write of, in the words of those that ended well."""
+        fenced, ended = set(result.fenced), set(result.ended)
+        by_task: Counter[tuple[str, str]] = Counter()
+        errors: Counter[str] = Counter()
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            key = TaskKey(task.tenant_id, task.task_id)
+            if key in fenced or outcome.error is None:
+                continue
+            status = outcome.status
+            if status is TaskStatus.PENDING and key in ended:
+                status = TaskStatus.CANCELLED  # asked for after it was seen as lost
+            error = orjson.loads(outcome.error)
+            by_task[task.task, status.value] += 1
+            errors[error["classification"]] += 1
+            log.warning(
+                _EVENT_OF[status],
+                task=task.task,
+                task_id=task.task_id,
+                tenant_id=task.tenant_id,
+                attempt=task.attempt,
+                dead_worker_id=task.worker_id,
+                error_type=error["type"],
+                error=error["message"],
+                classification=error["classification"],
+            )
+        self._counters.lost(by_task, errors)
+
     def undecided_seconds(self) -> float | None:
         """Until an expired lease that was seen will be believed; None: none is in doubt. For those who do not run it
         all the time: each `run_once` that comes later than this after the one before decides."""
@@ -121,9 +153,11 @@ class Recovery:
         return max(0.0, self._confirm_seconds - (now - min(self._suspects.values())))
 
     def _expire(self, goes_on: Callable[[], bool]) -> None:
-        while ended := self._store.expire(limit=_BATCH):
-            self._completions.publish(ended)
-            log.info("tasks.expired", count=len(ended))
+        while (result := self._store.expire(limit=_BATCH)).expired:
+            self._completions.publish([*result.expired, *result.failed])
+            self._counters.ended_waiting(TaskStatus.EXPIRED, len(result.expired))
+            self._counters.ended_waiting(TaskStatus.FAILED, len(result.failed))
+            log.info("tasks.expired", count=len(result.expired), dependents=len(result.failed))
             if not goes_on():
                 break
 
@@ -173,22 +207,3 @@ _EVENT_OF = {
     TaskStatus.FAILED: EventType.FAILED,
     TaskStatus.CANCELLED: EventType.CANCELLED,
 }
-
-
-def _log(tasks: Sequence[LostTask], outcomes: Sequence[Outcome], fenced: Set[TaskKey]) -> None:
-    """The attempts that nobody was left to write of, in the words of those that ended well."""
-    for task, outcome in zip(tasks, outcomes, strict=True):
-        if (task.tenant_id, task.task_id) in fenced or outcome.error is None:
-            continue
-        error = orjson.loads(outcome.error)
-        log.warning(
-            _EVENT_OF[outcome.status],
-            task=task.task,
-            task_id=task.task_id,
-            tenant_id=task.tenant_id,
-            attempt=task.attempt,
-            dead_worker_id=task.worker_id,
-            error_type=error["type"],
-            error=error["message"],
-            classification=error["classification"],
-        )

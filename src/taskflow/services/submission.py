@@ -21,6 +21,7 @@ from taskflow.core.errors import (
 from taskflow.core.ids import is_uuid
 from taskflow.core.registry import Handler, Registry
 from taskflow.core.submission import Accepted, NewTask, Submission, SubmitOptions, request_hash
+from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import InsertResult, SubmissionStore
 from taskflow.services.completions import Completions
 from taskflow.services.counters import Counters
@@ -256,6 +257,7 @@ class Submissions:
             result = InsertResult([TaskFlowError(f"the task cannot be stored: {exc}")], [], [])
         self._sending.send(result.to_send)
         self._completions.publish(result.ended)
+        self._counters.ended_waiting(TaskStatus.FAILED, len(result.ended))
         self._count(tasks, result.answers)
         return result.answers
 

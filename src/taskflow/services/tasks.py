@@ -24,6 +24,7 @@ from taskflow.core.ids import is_uuid
 from taskflow.core.task import FINAL, Returned, Task, TaskStatus
 from taskflow.ports.metadata import StoredTask, TaskFilter, TaskKey, TaskStore
 from taskflow.services.completions import Completions
+from taskflow.services.counters import Counters
 from taskflow.services.payloads import Payloads
 from taskflow.services.sending import Sending
 
@@ -50,6 +51,7 @@ class Tasks:
         payloads: Payloads,
         sending: Sending,
         completions: Completions,
+        counters: Counters,
         is_queued: Callable[[str, str], bool],
     ) -> None:
         self._store = store
@@ -57,6 +59,7 @@ class Tasks:
         self._payloads = payloads
         self._sending = sending
         self._completions = completions
+        self._counters = counters
         self._on_cancel: list[Callable[[Sequence[TaskKey]], None]] = []
 
     def on_cancel(self, callback: Callable[[Sequence[TaskKey]], None]) -> None:
@@ -133,6 +136,9 @@ class Tasks:
                 f"the task is {before.value} already; only waiting and running tasks can be cancelled"
             )
         self._completions.publish(result.ended)
+        if result.ended:  # the task itself and, failed, what depends on it
+            self._counters.ended_waiting(TaskStatus.CANCELLED)
+            self._counters.ended_waiting(TaskStatus.FAILED, len(result.ended) - 1)
         if before is TaskStatus.RUNNING:
             for callback in self._on_cancel:
                 callback([key])

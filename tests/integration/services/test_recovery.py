@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from taskflow.adapters.liveness.files import FileLiveness
 from taskflow.core.task import DEFAULT_TENANT
@@ -29,6 +30,29 @@ def report(engine: Engine) -> None:
 def die(engine: Engine) -> None:
     """What the kernel does for a process that is killed: its locks go, its memory too."""
     engine.runtime.liveness.release(engine.runtime.worker_id)
+
+
+def counted(engine: Engine) -> dict[str, int]:
+    """Totals of its process, but for those that are zero and those of submissions and starts."""
+    totals = engine.runtime.counters.snapshot()["totals"]
+    beside = ("enqueued", "dequeued")
+    return {name: count for name, count in totals.items() if count and name not in beside}
+
+
+def samples(engine: Engine, name: str) -> dict[str, int]:
+    """By outcome."""
+    text = engine.runtime.insights.prometheus().decode()
+    found = (
+        sample
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    )
+    return {f"outcome={sample.labels['outcome']}": int(sample.value) for sample in found}
+
+
+def finished(engine: Engine) -> dict[str, int]:
+    return samples(engine, "taskflow_attempts_finished_total")
 
 
 def test_a_dead_workers_tasks_are_taken_over_at_once(engines: Engines) -> None:
@@ -110,6 +134,9 @@ def test_a_task_that_keeps_killing_its_workers_becomes_a_dead_letter(
     assert (stored.status, stored.failure_count) == ("failed", 0)
     assert stored.error is not None
     assert (stored.error.type, stored.error.classification) == ("WorkerCrashedError", "crashed")
+    assert counted(survivor) == {"failed": 1, "recovered": 3}
+    assert survivor.runtime.counters.snapshot()["errors_by_class"] == {"crashed": 3}
+    assert finished(survivor) == {"outcome=pending": 2, "outcome=failed": 1}
     [letter], _ = survivor.runtime.dead_letters.list(DEFAULT_TENANT, limit=10, cursor=None)
     assert letter.task_id == task_id
 
@@ -124,6 +151,8 @@ def test_a_task_cancelled_while_its_worker_died_is_cancelled(engines: Engines) -
     die(dead)
     alive.runtime.recovery.run_once()
     assert (alive.status(task_id), alive.status(child)) == ("cancelled", "failed")
+    assert counted(alive) == {"cancelled": 1, "failed": 1, "recovered": 1}
+    assert finished(alive) == {"outcome=cancelled": 1}
 
 
 def test_a_crash_after_which_no_attempt_could_start_in_time_fails_the_task(
@@ -150,6 +179,13 @@ def test_what_was_not_started_by_its_deadline_expires_with_all_that_depends_on_i
     assert [attempt.task.task_id for attempt in engine.start()] == [kept]
     engine.runtime.recovery.run_once()
     assert (engine.status(late), engine.status(child)) == ("expired", "failed")
+    assert {"expired": 1, "failed": 1}.items() <= counted(engine).items()
+    engine.runtime.recovery.run_once()
+    assert {"expired": 1, "failed": 1}.items() <= counted(engine).items()
+    assert samples(engine, "taskflow_waiting_tasks_ended_total") == {
+        "outcome=expired": 1,
+        "outcome=failed": 1,
+    }
     assert engine.runtime.tasks.wait(DEFAULT_TENANT, late, 0).finished_at is not None
 
 
@@ -259,3 +295,22 @@ def test_a_killed_process_leaves_its_lock_even_while_its_child_lives(tmp_path: P
     finally:
         os.kill(child, signal.SIGKILL)
         process.communicate()
+
+
+def test_what_ends_while_it_waits_is_counted_by_the_process_that_ended_it(
+    engines: Engines,
+) -> None:
+    one, other = engines(), engines()
+    task = one.handler(noop)
+    cancelled = one.submit(task)
+    for _ in range(2):
+        one.submit(task, depends_on=[cancelled])
+    failing = one.submit(task)
+    one.submit(task, depends_on=[failing])
+    other.runtime.tasks.cancel(DEFAULT_TENANT, cancelled)
+    assert counted(other) == {"cancelled": 1, "failed": 2}
+    one.fail(one.start_one(), ValueError("no"))
+    assert counted(one) == {"failed": 2}
+    one.submit(task, depends_on=[cancelled])
+    assert counted(one) == {"failed": 3}
+    assert finished(one) == {"outcome=failed": 1}

@@ -20,6 +20,7 @@ from taskflow.core.events import EventType
 from taskflow.core.jsontext import dumps
 from taskflow.core.task import FINAL, TaskStatus
 from taskflow.ports.metadata import (
+    ExpireResult,
     FinishResult,
     HeartbeatResult,
     Lease,
@@ -219,13 +220,13 @@ class SqlExecution(SqlClaims):
                 self._journal.events(tx, events)
         return HeartbeatResult(cancel_requested, lost)
 
-    def expire(self, *, limit: int) -> list[TaskKey]:
+    def expire(self, *, limit: int) -> ExpireResult:
         if not self._database.read_rows(self._any_expiring, now=self._database.now(), limit=1):
-            return []
+            return ExpireResult([], [])
         with self._database.write() as tx:
             rows = tx.rows(self._expiring, now=tx.now, limit=limit)
             if not rows:
-                return []
+                return ExpireResult([], [])
             keys = [TaskKey(row[0], row[1]) for row in rows]
             tx.run(self._expire, batch=batch_text(keys), now=tx.now)
             self._journal.events(
@@ -235,7 +236,7 @@ class SqlExecution(SqlClaims):
                 tx, [Tally(row[0], tx.now, row[2], TaskStatus.EXPIRED, 0.0) for row in rows]
             )
             more = self._dependents.after(tx, completed=(), unsuccessful=keys)
-        return [*keys, *more.ended]
+        return ExpireResult(keys, more.ended)
 
     def lost(self, *, dead_workers: Sequence[str], limit: int) -> list[LostTask]:
         rows = self._database.read_rows(

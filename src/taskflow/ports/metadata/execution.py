@@ -104,6 +104,13 @@ class LostTask(NamedTuple):
     cancel_requested: bool
 
 
+class ExpireResult(NamedTuple):
+    """``expired``: tasks past their deadline. ``failed``: those that depended on them, which never can run now."""
+
+    expired: list[TaskKey]
+    failed: list[TaskKey]
+
+
 class ExecutionStore(Protocol):
     """What a worker needs: start, keep, finish."""
 
@@ -137,8 +144,8 @@ class ExecutionStore(Protocol):
         """Extend these leases, write progress (with an event where it changed), bring back cancellation requests."""
         ...
 
-    def expire(self, *, limit: int) -> list[TaskKey]:
-        """End waiting tasks past their ``expires_at``; returns all that became final, dependents included."""
+    def expire(self, *, limit: int) -> ExpireResult:
+        """End up to ``limit`` waiting tasks past their ``expires_at``, and fail what depends on them."""
         ...
 
     def lost(self, *, dead_workers: Sequence[str], limit: int) -> list[LostTask]:
