@@ -7,10 +7,9 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import GenericAlias
-from typing import Any, NotRequired, Required, cast, get_type_hints
+from typing import Any, NotRequired, Required, Unpack, cast, get_args, get_origin, get_type_hints
 
 from pydantic import (
-    ConfigDict,
     PydanticSchemaGenerationError,
     PydanticUserError,
     TypeAdapter,
@@ -42,6 +41,7 @@ class Signature:
         self._var_positional: str | None = None
         self._var_keyword: str | None = None
         fields: dict[str, Any] = {}
+        rest: Any = None  # what `**kwargs` may be
         for name, parameter in inspect.signature(function).parameters.items():
             hint = hints.get(name, Any)
             if hint is context_type:
@@ -54,7 +54,10 @@ class Signature:
                 self._var_positional = name
                 fields[name] = NotRequired[GenericAlias(list, hint)]
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                self._var_keyword = name
+                if get_origin(hint) is Unpack:  # the names it takes, each with a type of its own
+                    fields |= _fields_of(*get_args(hint))
+                else:
+                    self._var_keyword, rest = name, hint
             else:
                 if parameter.kind in _POSITIONAL:
                     self._positional.append(name)
@@ -66,8 +69,8 @@ class Signature:
                 fields[name] = Required[hint] if required else NotRequired[hint]
         self.names = tuple(fields)
         # The functional form, with fields that only the running program knows.
-        arguments: Any = cast("Any", TypedDict)("Arguments", fields)
-        arguments.__pydantic_config__ = ConfigDict(extra="allow" if self._var_keyword else "forbid")
+        takes_more = {"extra_items": rest} if self._var_keyword else {"closed": True}
+        arguments: Any = cast("Any", TypedDict)("Arguments", fields, **takes_more)
         arguments.__module__ = function.__module__
         try:
             self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(arguments)
@@ -189,6 +192,14 @@ class Signature:
                     message = error["msg"]
             fields.append({"field": field, "message": message})
         return fields
+
+
+def _fields_of(typed_dict: Any) -> dict[str, Any]:
+    """``name: type``, each type said to be required or not."""
+    hints = get_type_hints(typed_dict, include_extras=True)
+    said = (Required, NotRequired)
+    usual: Any = Required if typed_dict.__total__ else NotRequired
+    return {name: hint if get_origin(hint) in said else usual[hint] for name, hint in hints.items()}
 
 
 def _refuse_non_finite(value: Any, path: str) -> None:

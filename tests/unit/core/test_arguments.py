@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Required, Unpack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 from taskflow.core import jsontext
 from taskflow.core.arguments import Signature, did_you_mean
@@ -18,6 +19,7 @@ from taskflow.core.context import TaskContext
 from taskflow.core.errors import InvalidArgumentsError, RegistrationError
 
 CONTEXT = object()
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def signature(function: Callable[..., Any]) -> Signature:
@@ -125,6 +127,44 @@ class TestCalls:
             kwargs = {}
         text = signature(rest).to_json(args, kwargs)
         assert jsontext.loads(text) == [args, kwargs]
+
+
+def scores(**scores: int) -> dict[str, int]:
+    return scores
+
+
+def moments(*at: datetime, **named: datetime) -> tuple[Any, ...]:
+    return at, named
+
+
+class Wishes(TypedDict, total=False):
+    size: Required[int]
+    at: datetime
+
+
+def wishes(**wishes: Unpack[Wishes]) -> Wishes:
+    return wishes
+
+
+class TestTheRest:
+    """What `*args` and `**kwargs` take."""
+
+    def test_each_is_checked_by_its_name_or_place(self) -> None:
+        assert list(refusal(scores, a=1, b="not a number")) == ["b"]
+        assert list(refusal(moments, NOON, "soon", late="later")) == ["at.1", "late"]
+        assert list(refusal(wishes, at="soon", colour="red")) == ["size", "at", "colour"]
+
+    def test_each_is_converted_at_submission_and_at_execution(self) -> None:
+        assert through(scores, a="3") == {"a": 3}
+        assert through(moments, NOON, late=NOON) == ((NOON,), {"late": NOON})
+        assert through(wishes, size="4", at=NOON) == {"size": 4, "at": NOON}
+
+    def test_the_schema_says_so(self) -> None:
+        assert signature(scores).json_schema["additionalProperties"] == {"type": "integer"}
+        assert signature(rest).json_schema["additionalProperties"] is True
+        assert signature(plain).json_schema["additionalProperties"] is False
+        found = signature(wishes).json_schema
+        assert (list(found["properties"]), found["required"]) == (["size", "at"], ["size"])
 
 
 class Point(BaseModel):
