@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from taskflow.adapters.metadata.journal import SENDING_SECONDS
+from taskflow.core.task import TaskStatus
+from taskflow.ports.metadata import TaskKey
 from tests.contract.metadata.conftest import MAX_DELAY, MetadataHarness
+
+YEAR = 365 * 86_400.0
 
 
 def leased(harness: MetadataHarness) -> list[str]:
@@ -30,3 +36,34 @@ def test_what_nobody_else_sends_is_for_the_next_relay(harness: MetadataHarness) 
     assert leased(harness) == [task.id]
     harness.advance(MAX_DELAY)
     assert leased(harness) == [task.id, far.id]  # the first lease has ended
+
+
+@pytest.mark.parametrize("outbox", [False, True])  # whether every message has a row
+def test_a_task_that_ends_long_before_it_is_due_leaves_no_message(
+    harness: MetadataHarness, outbox: bool
+) -> None:
+    cancelled = harness.new(delay_seconds=YEAR)
+    expired = harness.new(delay_seconds=YEAR, expires_in_seconds=60.0)
+    kept = harness.new(delay_seconds=YEAR, tenant_id="other")
+    harness.insert(cancelled, expired, kept, outbox=outbox)
+    retrying = harness.accepted()
+    harness.run(retrying, TaskStatus.RETRYING, retry_delay_seconds=YEAR)
+    assert harness.count("outbox") == 4
+    harness.tasks.cancel([TaskKey("default", cancelled.id), retrying])
+    harness.advance(61)
+    assert harness.execution.expire(limit=10) == [TaskKey("default", expired.id)]
+    assert harness.count("outbox") == 1
+    harness.advance(YEAR)
+    assert leased(harness) == [kept.id]
+
+
+def test_a_task_that_is_run_anew_gets_a_new_message(harness: MetadataHarness) -> None:
+    key = harness.accepted(delay_seconds=YEAR)
+    harness.tasks.cancel([key])
+    harness.tasks.redrive(
+        [key], delay_seconds=[2 * YEAR], max_queue_delay_seconds=MAX_DELAY, outbox=False
+    )
+    harness.advance(YEAR)
+    assert leased(harness) == []
+    harness.advance(YEAR)
+    assert leased(harness) == [key.task_id]

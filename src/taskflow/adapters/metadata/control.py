@@ -27,6 +27,7 @@ class _State(NamedTuple):
     status: TaskStatus
     task: str
     priority: int
+    run_at: int
     finished_at: int | None
     duration_ms: float | None
     discarded: int
@@ -48,6 +49,7 @@ class SqlControl:
                 t.c.status,
                 t.c.task,
                 t.c.priority,
+                t.c.run_at,
                 t.c.finished_at,
                 t.c.duration_ms,
                 t.c.discarded,
@@ -146,6 +148,7 @@ class SqlControl:
             ended = list(waiting)
             if waiting:
                 tx.run(self._cancel, batch=batch_text(waiting), now=tx.now)
+                self._journal.unsend(tx, ((key, states[key].run_at) for key in waiting))
                 self._events(tx, waiting, EventType.CANCELLED)
                 self._journal.tally(
                     tx,

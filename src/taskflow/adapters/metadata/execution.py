@@ -229,6 +229,7 @@ class SqlExecution(SqlClaims):
                 return ExpireResult([], [])
             keys = [TaskKey(row[0], row[1]) for row in rows]
             tx.run(self._expire, batch=batch_text(keys), now=tx.now)
+            self._journal.unsend(tx, zip(keys, (row[3] for row in rows), strict=True))
             self._journal.events(
                 tx, [NewEvent(*key, EventType.EXPIRED, None, None) for key in keys]
             )

@@ -219,7 +219,7 @@ def extend(database: Database) -> sa.Update:
 def expiring() -> sa.Select[Any]:
     t = schema.tasks
     return (
-        sa.select(t.c.tenant_id, t.c.id, t.c.task)
+        sa.select(t.c.tenant_id, t.c.id, t.c.task, t.c.run_at)
         .where(
             t.c.expires_at.is_not(None),
             t.c.finished_at.is_(None),

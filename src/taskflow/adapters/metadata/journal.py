@@ -138,6 +138,7 @@ class Journal:
             )
             .where(table.c.result_key.is_not(None))
         )
+        self._unsend = database.prepare(_unsend(database))
         self._add_tallies = add_tallies(database)
         t, i = schema.tasks, schema.task_inputs
         self._details = database.prepare_rows(
@@ -227,12 +228,31 @@ class Journal:
             insert(tx, self._insert_outbox, rows)
         return to_send
 
+    def unsend(self, tx: Transaction, ended: Iterable[tuple[TaskKey, int]]) -> None:
+        """Forget the messages of tasks that have ended, each with its ``run_at``, before they were due. What is due is
+        sent, and then forgotten, anyway: this costs nothing for tasks that did not wait for a moment."""
+        early = [(*key, run_at) for key, run_at in ended if run_at > tx.now]
+        if early:
+            tx.run(self._unsend, batch=batch_text(early))
+
     def details(self, tx: Transaction, keys: Sequence[TaskKey]) -> dict[TaskKey, Details]:
         """Of those that still exist."""
         if not keys:
             return {}
         rows = tx.rows(self._details, batch=batch_text(keys))
         return {TaskKey(row[0], row[1]): Details(row[2], row[3]) for row in rows}
+
+
+def _unsend(database: Database) -> sa.Delete:
+    """By the moment when they are due, which has an index: that of a task that waits is its ``run_at``."""
+    o = schema.outbox
+    batch = batch_table(database, {"tenant_id": TEXT, "task_id": ID, "due_at": INTEGER})
+    those = sa.and_(*(o.c[name] == batch.c[name] for name in batch.c.keys()))
+    chosen = sa.select(o.c.id).select_from(batch).join(o, those)
+    if not database.is_sqlite:
+        # What a relay holds it is about to send and delete. Nobody waits for a row of the outbox with a task locked.
+        chosen = chosen.with_for_update(of=o, skip_locked=True)
+    return o.delete().where(o.c.id.in_(chosen))
 
 
 def add_tallies(database: Database) -> PreparedInsert:
