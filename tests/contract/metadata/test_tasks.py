@@ -60,6 +60,16 @@ def test_filters_choose_what_they_say(harness: MetadataHarness) -> None:
     assert ids(harness, TaskFilter(created_before=moment)) == [pending]
 
 
+@pytest.mark.parametrize("q", ["Übersicht", "Ü", "[nr. 7_", "[Nr. 7_Ö"])
+def test_what_is_looked_for_may_have_any_letters(harness: MetadataHarness, q: str) -> None:
+    named = harness.accepted(name="Die Übersicht [NR. 7_Ö").task_id
+    harness.accepted(task="Obersicht", name=None)
+    harness.accepted(name="[Nr. 7xÖ")
+    assert ids(harness, TaskFilter(q=q)) == [named]
+    if harness.database.is_sqlite:  # PostgreSQL knows the case of the letters that its locale knows
+        assert ids(harness, TaskFilter(q=q.swapcase())) == [named]
+
+
 def test_tenants_do_not_see_each_other(harness: MetadataHarness) -> None:
     mine, theirs = harness.accepted(), harness.accepted(tenant_id="other")
     assert ids(harness) == [mine.task_id]

@@ -247,7 +247,7 @@ def _unsend(database: Database) -> sa.Delete:
     """By the moment when they are due, which has an index: that of a task that waits is its ``run_at``."""
     o = schema.outbox
     batch = batch_table(database, {"tenant_id": TEXT, "task_id": ID, "due_at": INTEGER})
-    those = sa.and_(*(o.c[name] == batch.c[name] for name in batch.c.keys()))
+    those = sa.and_(*(o.c[column.name] == column for column in batch.c))
     chosen = sa.select(o.c.id).select_from(batch).join(o, those)
     if not database.is_sqlite:
         # What a relay holds it is about to send and delete. Nobody waits for a row of the outbox with a task locked.

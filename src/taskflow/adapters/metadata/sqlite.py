@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from taskflow.adapters.metadata.search import UNICODE_LOWER, unicode_lower
 from taskflow.adapters.metadata.transaction import Prepared, Transaction
 from taskflow.adapters.metadata.vendor_errors import translated
 from taskflow.core.errors import ConfigurationError, StoreUnavailableError
@@ -107,6 +108,7 @@ class SqliteConnections:
 
     def _configure(self, driver: sqlite3.Connection, _record: Any) -> None:
         driver.isolation_level = None  # transactions are begun and ended here, not by the driver
+        driver.create_function(UNICODE_LOWER, 1, unicode_lower, deterministic=True)
         for pragma in (
             f"busy_timeout={self._busy_timeout_ms}",
             "journal_mode=WAL",

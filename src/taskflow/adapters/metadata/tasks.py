@@ -17,6 +17,7 @@ from taskflow.adapters.metadata.control import SqlControl
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import Dependents
 from taskflow.adapters.metadata.journal import Journal
+from taskflow.adapters.metadata.search import contains
 from taskflow.adapters.metadata.statuses import one_of
 from taskflow.core.events import Event, EventType
 from taskflow.core.ids import first_id
@@ -24,7 +25,6 @@ from taskflow.core.task import FINAL, Task, TaskError, TaskPriority, TaskStatus
 from taskflow.ports.metadata import FailureGroup, StoredTask, TaskFilter, TaskKey
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LIKE_ESCAPE = "\\"
 _CLOCKS_APART_MS = 15 * 60_000  # beyond it AWS refuses what a machine signs, too
 _RARE = FINAL - {TaskStatus.COMPLETED}
 
@@ -230,15 +230,7 @@ def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
         end = first_id(where.created_before // 1_000 + _CLOCKS_APART_MS)
         conditions += [t.c.created_at < where.created_before, t.c.id < end]
     if where.q is not None:
-        pattern = (
-            "%"
-            + where.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").lower()
-            + "%"
-        )
-        columns = (sa.cast(t.c.id, sa.Text), sa.func.lower(t.c.task), sa.func.lower(t.c.name))
-        conditions.append(
-            sa.or_(*(column.like(pattern, escape=_LIKE_ESCAPE) for column in columns))
-        )
+        conditions.append(contains([sa.cast(t.c.id, sa.Text), t.c.task, t.c.name], where.q))
     return conditions
 
 

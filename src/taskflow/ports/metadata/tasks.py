@@ -12,7 +12,8 @@ from taskflow.ports.metadata.keys import OutboxEntry, TaskKey
 
 
 class TaskFilter(NamedTuple):
-    """None: any. ``q`` is looked for in id, task and name; ``created_*`` are Unix microseconds."""
+    """None: any. ``q`` is looked for in id, task and name, whatever its case (beyond ASCII: as far as the locale of the
+    database knows it); ``created_*`` are Unix microseconds."""
 
     statuses: frozenset[TaskStatus] | None = None
     task: str | None = None
