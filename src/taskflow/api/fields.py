@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from taskflow.core.errors import InvalidRequestError
 from taskflow.core.ids import is_uuid
-from taskflow.core.submission import MAX_KEY_CHARS, MAX_NAME_CHARS, MAX_TAG_CHARS
+from taskflow.core.submission import CONTROLS, MAX_KEY_CHARS, MAX_NAME_CHARS, MAX_TAG_CHARS
 from taskflow.core.task import TaskPriority
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,8 +47,8 @@ def _task_id(value: str) -> str:
 
 
 def _text(limit: int) -> Any:
-    """1 to ``limit`` characters, no control characters: NUL above all, which PostgreSQL cannot keep."""
-    return StringConstraints(min_length=1, max_length=limit, pattern=r"^[^\x00-\x1f\x7f]*$")
+    """As `SubmitOptions` has them. Pydantic refuses lone surrogates, which a JSON schema cannot speak of."""
+    return StringConstraints(min_length=1, max_length=limit, pattern=rf"^[^{CONTROLS}]*$")
 
 
 Priority = Annotated[

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from taskflow.core.task import Task
 
 _PIPE_WIDTH = 10_000
+_SHOWN = "\n\u200c\u200d"  # of what is not printable: the joiners are part of emoji and of several scripts
 _COLOURS = {
     "completed": "green",
     "failed": "red",
@@ -150,7 +151,7 @@ def _text(value: Any) -> Any:
     from rich.text import Text
 
     text = "" if value is None else str(value)
-    return Text("".join(c if c.isprintable() or c == "\n" else "�" for c in text))
+    return Text("".join(c if c.isprintable() or c in _SHOWN else "�" for c in text))
 
 
 def _compact(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +26,10 @@ MAX_DEPENDENCIES = 1_000
 MAX_RETRIES = 1_000
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0
 MAX_DELAY_SECONDS = 10 * 366 * 86_400.0
+CONTROLS = r"\x00-\x1f\x7f-\x9f"  # Unicode's category Cc, for a class of a regular expression
+# Everything else is for people to choose: joined emoji and scripts that need invisible characters, too. Lone
+# surrogates are no characters.
+_TEXT = re.compile(rf"[^{CONTROLS}\ud800-\udfff]+")
 
 
 def _number(
@@ -43,8 +48,8 @@ def _number(
 def _text(name: str, value: str | None, limit: int) -> None:
     if value is None:
         return
-    if not isinstance(value, str) or not value or len(value) > limit or not value.isprintable():
-        _refuse(name, f"must be 1 to {limit} printable characters")
+    if not isinstance(value, str) or len(value) > limit or _TEXT.fullmatch(value) is None:
+        _refuse(name, f"must be 1 to {limit} characters, no control characters")
 
 
 def _mapping(name: str, value: object) -> None:

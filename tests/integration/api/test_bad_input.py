@@ -168,6 +168,7 @@ WRONG_FIELDS: list[tuple[Any, list[str]]] = [
     ({"task": "echo", "tags": ["ok", ""]}, ["tags[1]"]),
     ({"task": "echo", "tags": ["a"] * 33}, ["tags"]),
     ({"task": "echo", "tags": ["line\nbreak"]}, ["tags[0]"]),
+    ({"task": "echo", "name": "\x9b31m"}, ["name"]),
     ({"task": "echo", "metadata": [1]}, ["metadata"]),
     ({"task": "echo", "depends_on": ["not-an-id"]}, ["depends_on[0]"]),
     ({"task": "echo", "idempotency_key": "x" * 256}, ["idempotency_key"]),

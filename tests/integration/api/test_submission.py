@@ -33,6 +33,17 @@ async def test_an_accepted_task_is_named_and_can_be_looked_up(
     assert found["request_id"] == answer.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_name_may_have_what_people_write(client: httpx.AsyncClient, path: str) -> None:
+    name = "👩‍💻 deploy"
+    body = {"task": "echo", "name": name, "tags": [name], "idempotency_key": name}
+    task_id = (await client.post(path, json=body)).raise_for_status().json()["task_id"]
+    task = (await client.get(f"{path}/{task_id}")).json()
+    assert (task["name"], task["tags"], task["idempotency_key"]) == (name, [name], name)
+    found = await client.get("/api/v1/tasks", params={"tag": name, "q": name})
+    assert [task["task_id"] for task in found.json()["items"]] == [task_id]
+
+
 async def test_an_accepted_task_survives_the_process_that_accepted_it(
     client: httpx.AsyncClient, make_runtime: MakeRuntime
 ) -> None:

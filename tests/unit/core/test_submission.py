@@ -74,6 +74,7 @@ def test_a_single_tag_or_dependency_needs_no_list() -> None:
         ("name", {"name": "a\nb"}),
         ("name", {"name": "x" * 201}),
         ("name", {"name": "\ud800"}),
+        ("name", {"name": "\x9b31m"}),
         ("idempotency_key", {"idempotency_key": "k" * 256}),
         ("idempotency_key", {"idempotency_key": "a\x00"}),
         ("tags", {"tags": ["x"] * (MAX_TAGS + 1)}),
@@ -91,6 +92,12 @@ def test_an_option_that_cannot_be_is_refused_by_name(field: str, options: dict[s
     with pytest.raises(InvalidRequestError) as raised:
         SubmitOptions.of(**options)
     assert raised.value.fields[0]["field"] == field
+
+
+@pytest.mark.parametrize("text", ["👩‍💻 deploy", "می‌خواهم", "a b", "🏴‍☠️", "Ünal"])
+def test_names_tags_and_keys_may_be_anything_but_control_characters(text: str) -> None:
+    options = SubmitOptions.of(name=text, tags=[text], idempotency_key=text)
+    assert (options.name, options.tags, options.idempotency_key) == (text, (text,), text)
 
 
 def test_an_option_that_there_is_not_is_refused_with_those_there_are() -> None:
