@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from taskflow.calls.dead_letters import DeadLetterCalls, Groups, Selection
 from taskflow.calls.tasks import Answers, Artifacts, Events, TaskCalls, Workers
 from taskflow.calls.views import HandlerInfo, TaskPage, TaskQuery
 from taskflow.client import wire
+from taskflow.client.batches import Batches
 from taskflow.client.downloads import Downloads
 from taskflow.client.problems import error_of_problem
 from taskflow.client.transport import Transport
@@ -46,6 +48,7 @@ class Client(TaskCalls):
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
         self._transport = Transport(url, timeout_seconds=timeout)
         self._downloads = Downloads(timeout_seconds=timeout)
+        self._batches = Batches(partial(self._send, "/api/v1/tasks/batch"))
 
     def __enter__(self) -> Self:
         return self
@@ -84,13 +87,13 @@ class Client(TaskCalls):
             except InvalidArgumentsError as exc:
                 answers[index] = exc
         if bodies:
-            sent = self._send("/api/v1/tasks/batch", {"tasks": list(bodies.values())})
-            for index, item in zip(bodies, wire.items_of(sent), strict=True):
-                answers[index] = (
-                    self._handle(submissions[index], item)
-                    if "task_id" in item
-                    else error_of_problem(item)
-                )
+            for index, item in zip(bodies, self._batches.submit([*bodies.values()]), strict=True):
+                if isinstance(item, TaskFlowError):
+                    answers[index] = item
+                elif "task_id" in item:
+                    answers[index] = self._handle(submissions[index], item)
+                else:
+                    answers[index] = error_of_problem(item)
         return [answers[index] for index in range(len(submissions))]
 
     def get(self, task_id: str) -> Task:

@@ -8,7 +8,12 @@ from typing import Any
 import httpx
 
 from taskflow.core import errors
-from taskflow.core.errors import ServerUnavailableError, TaskFailedError, TaskFlowError
+from taskflow.core.errors import (
+    PayloadTooLargeError,
+    ServerUnavailableError,
+    TaskFailedError,
+    TaskFlowError,
+)
 
 
 def _classes() -> dict[str, type[TaskFlowError]]:
@@ -30,6 +35,10 @@ def error_of(answer: httpx.Response) -> TaskFlowError:
     """The error of an answer with status 400 or above."""
     if (problem := problem_of(answer)) is not None:
         return error_of_problem(problem, retry_after_seconds=_retry_after_seconds(answer))
+    if answer.status_code == 413:
+        return PayloadTooLargeError(
+            f"the request is larger than something in front of {_origin(answer)} allows"
+        )
     return not_taskflow(answer)
 
 
@@ -53,10 +62,13 @@ def error_of_problem(
 
 
 def not_taskflow(answer: httpx.Response) -> ServerUnavailableError:
-    origin = answer.url.copy_with(path="/", query=None)
     return ServerUnavailableError(
-        f"{origin} answered {answer.status_code} {answer.reason_phrase}, but not as a TaskFlow server does"
+        f"{_origin(answer)} answered {answer.status_code} {answer.reason_phrase}, but not as a TaskFlow server does"
     )
+
+
+def _origin(answer: httpx.Response) -> httpx.URL:
+    return answer.url.copy_with(path="/", query=None)
 
 
 def _retry_after_seconds(answer: httpx.Response) -> float | None:

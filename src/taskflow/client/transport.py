@@ -59,7 +59,8 @@ class Transport:
         repeatable: bool,
         extra_seconds: float = 0.0,
     ) -> Any:
-        """The JSON of a successful answer. ``extra_seconds`` are added to the timeout, for answers held back.
+        """The JSON of a successful answer. ``extra_seconds`` are added to the timeout, for answers held back;
+        ``body`` is JSON's values, or JSON as bytes.
 
         What did not reach the server is repeated a few times; with ``repeatable`` also what perhaps did. Raises the
         server's TaskFlowError, or ServerUnavailableError.
@@ -121,7 +122,7 @@ class Transport:
             method,
             path,
             params={name: value for name, value in (params or {}).items() if value is not None},
-            content=None if body is None else orjson.dumps(body),
+            content=body if body is None or isinstance(body, bytes) else orjson.dumps(body),
             headers={} if body is None else {"Content-Type": "application/json"},
             timeout=self._timeout_seconds + extra_seconds,
         )

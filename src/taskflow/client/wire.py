@@ -76,7 +76,7 @@ def task_of(data: Any) -> Task:
             {name: value for name, value in data.items() if name in Task.model_fields}
         )
     except (ValidationError, AttributeError) as exc:
-        raise _unexpected("a task", exc) from exc
+        raise unexpected("a task", exc) from exc
 
 
 def page_of(data: Any) -> TaskPage:
@@ -86,7 +86,7 @@ def page_of(data: Any) -> TaskPage:
 def items_of(data: Any) -> list[Any]:
     items = data.get("items") if isinstance(data, dict) else None
     if not isinstance(items, list):
-        raise _unexpected("a list of items", None)
+        raise unexpected("a list of items")
     return items
 
 
@@ -94,14 +94,14 @@ def event_of(data: Mapping[str, Any]) -> Event:
     try:
         return Event.model_validate(data)
     except ValidationError as exc:
-        raise _unexpected("an event", exc) from exc
+        raise unexpected("an event", exc) from exc
 
 
 def artifact_of(data: Mapping[str, Any]) -> Artifact:
     try:
         return Artifact.model_validate(data)
     except ValidationError as exc:
-        raise _unexpected("an artifact", exc) from exc
+        raise unexpected("an artifact", exc) from exc
 
 
 def group_of(data: Mapping[str, Any]) -> FailureGroup:
@@ -112,7 +112,7 @@ def group_of(data: Mapping[str, Any]) -> FailureGroup:
             last_at=_microseconds(data["last_at"]),
         )
     except (KeyError, TypeError, ValueError) as exc:
-        raise _unexpected("a group of failures", exc) from exc
+        raise unexpected("a group of failures", exc) from exc
 
 
 def worker_of(data: Mapping[str, Any]) -> WorkerRecord:
@@ -123,7 +123,7 @@ def worker_of(data: Mapping[str, Any]) -> WorkerRecord:
             seen_at=_microseconds(data["seen_at"]),
         )
     except (KeyError, TypeError, ValueError) as exc:
-        raise _unexpected("a worker", exc) from exc
+        raise unexpected("a worker", exc) from exc
 
 
 def handler_of(data: Mapping[str, Any]) -> HandlerInfo:
@@ -138,7 +138,7 @@ def handler_of(data: Mapping[str, Any]) -> HandlerInfo:
             arguments=data["arguments"],
         )
     except (KeyError, TypeError, InvalidRequestError) as exc:
-        raise _unexpected("a handler", exc) from exc
+        raise unexpected("a handler", exc) from exc
 
 
 def selection_of(selection: Selection) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _microseconds(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1_000_000)
 
 
-def _unexpected(what: str, exc: Exception | None) -> ServerUnavailableError:
+def unexpected(what: str, exc: Exception | None = None) -> ServerUnavailableError:
     return ServerUnavailableError(
         f"the server did not answer with {what}; is it another version of TaskFlow?"
         + (f" ({exc})" if exc else "")
