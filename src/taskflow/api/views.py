@@ -108,7 +108,9 @@ class WorkerView(BaseModel):
     worker_id: str
     hostname: str
     pid: int
-    status: str = Field(description="running, draining or stopped")
+    status: str = Field(
+        description="running, draining, stopped, or silent: not heard of for a minute"
+    )
     started_at: datetime
     seen_at: datetime = Field(description="Last sign of life")
     details: dict[str, Any]

@@ -24,7 +24,6 @@ from taskflow.services.payload_checks import PayloadChecks
 
 _US = 1_000_000
 _LIMIT = 10_000  # of tasks looked at or repaired in one run
-_LIVE_SECONDS = 60.0
 _LEASE_GRACE_SECONDS = 60.0  # workers take lost tasks over within seconds
 _WAITING_SECONDS = 300.0
 _CLOCK_SECONDS = 60.0
@@ -205,8 +204,8 @@ class Doctor:
         return [worker for worker in workers if worker.details.get("queues", "all") in kinds]
 
     def _live_workers(self) -> list[WorkerRecord]:
-        since = self._clock.now_us() - _LIVE_SECONDS * _US
-        recent = [w for w in self._workers.list() if w.seen_at > since and w.status == "running"]
+        now = self._clock.now_us()
+        recent = [w for w in self._workers.list() if w.seen_from(now).status == "running"]
         dead = self._liveness.dead([worker.worker_id for worker in recent])
         return [worker for worker in recent if worker.worker_id not in dead]
 

@@ -98,7 +98,7 @@ class _Collector(Collector):
         workers = GaugeMetricFamily(
             "taskflow_workers", "Worker processes by status", labels=("status",)
         )
-        for status in ("running", "draining", "stopped"):
+        for status in ("running", "draining", "stopped", "silent"):
             workers.add_metric((status,), sum(worker.status == status for worker in self.workers))
         yield workers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskflow import logs
@@ -21,12 +21,19 @@ class Insights:
     """Counts come from the store and hold across processes; totals and latencies are this process's."""
 
     def __init__(
-        self, store: InsightStore, *, workers: WorkerStore, queue: TaskQueue, counters: Counters
+        self,
+        store: InsightStore,
+        *,
+        workers: WorkerStore,
+        queue: TaskQueue,
+        counters: Counters,
+        now_us: Callable[[], int],
     ) -> None:
         self._store = store
         self._workers = workers
         self._queue = queue
         self._counters = counters
+        self._now_us = now_us
 
     def metrics(self, tenant_id: str | None) -> dict[str, Any]:
         """For `GET /api/v1/metrics`. ``queue`` has ``<status>_count`` for every status."""
@@ -68,7 +75,9 @@ class Insights:
         }
 
     def workers(self) -> list[WorkerRecord]:
-        return self._workers.list()
+        """Those that have reported in the last hour or so; without a sign of life for a minute they are silent."""
+        now = self._now_us()
+        return [worker.seen_from(now) for worker in self._workers.list()]
 
     def prometheus(self) -> bytes:
         """Text exposition format 0.0.4."""
@@ -78,7 +87,7 @@ class Insights:
             self._counters.measured(),
             counts=self._store.counts(None),
             depths=self._depths(),
-            workers=self._workers.list(),
+            workers=self.workers(),
         )
 
     def _depths(self) -> Mapping[TaskPriority, QueueDepth]:
@@ -89,7 +98,7 @@ class Insights:
             return {}
 
     def _worker_summary(self) -> dict[str, int]:
-        running = [worker for worker in self._workers.list() if worker.status == _RUNNING]
+        running = [worker for worker in self.workers() if worker.status == _RUNNING]
         slots = sum(int(worker.details.get("total", 0)) for worker in running)
         busy = sum(int(worker.details.get("busy", 0)) for worker in running)
         return {"processes": len(running), "total": slots, "busy": busy, "idle": slots - busy}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from taskflow import __version__
 from taskflow.app import TaskFlow
 from taskflow.core.ids import is_uuid
+from taskflow.ports.metadata import WorkerRecord
 from tests.integration.cli.conftest import PATIENCE_SECONDS, Cli
 
 
@@ -59,6 +62,18 @@ def test_a_submission_waits_for_a_worker(cli: Cli) -> None:
 
     work_off(cli.directory)
     assert cli.json("status", task_id)["result"] == "Hello Ann 1"
+
+
+def test_a_worker_that_was_killed_is_no_worker(cli: Cli) -> None:
+    record = WorkerRecord("w1", "elsewhere", 1, 0, 0, "running", {"total": 4, "busy": 0})
+    with TaskFlow(home=cli.directory / ".taskflow", num_workers=0, tasks=()) as app:
+        app.runtime.stores.workers.report(record)
+    assert "No worker" not in cli.run("submit", "greet", "name=Ann").stderr
+    with closing(sqlite3.connect(cli.directory / ".taskflow" / "taskflow.db")) as store:
+        store.execute("UPDATE workers SET seen_at = seen_at - 61000000")
+        store.commit()
+    assert "No worker is running" in cli.run("submit", "greet", "name=Ann").stderr
+    assert [worker["status"] for worker in cli.json("workers")] == ["silent"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from taskflow.core.task import DEFAULT_TENANT
-from taskflow.ports.metadata import WorkerRecord
+from taskflow.ports.metadata import SILENT_SECONDS, WorkerRecord
 from tests.integration.services.conftest import Engine, Engines, noop
 
 
@@ -72,6 +72,27 @@ def test_stats_is_the_short_form(engine: Engine) -> None:
         "failed": 1,
         "workers": {"processes": 1, "total": 4, "busy": 1, "idle": 3},
     }
+
+
+def test_a_worker_that_says_nothing_any_more_does_not_count_as_running(engine: Engine) -> None:
+    insights, workers = engine.runtime.insights, engine.runtime.stores.workers
+    killed = WorkerRecord("killed", "host", 1, 0, 0, "running", {"total": 4, "busy": 1})
+    workers.report(killed)
+    workers.report(killed._replace(worker_id="stopped", status="stopped"))
+    engine.clock.advance(SILENT_SECONDS - 1)
+    workers.report(killed._replace(worker_id="draining", status="draining"))
+    assert insights.stats()["workers"]["processes"] == 1
+    engine.clock.advance(2)
+    workers.report(killed._replace(worker_id="alive"))
+    one = {"processes": 1, "total": 4, "busy": 1, "idle": 3}
+    assert insights.stats()["workers"] == insights.metrics(None)["workers"] == one
+    statuses = {worker.worker_id: worker.status for worker in insights.workers()}
+    assert statuses == {
+        "killed": "silent", "stopped": "stopped", "draining": "draining", "alive": "running",
+    }  # fmt: skip
+    text = insights.prometheus().decode()
+    for status in ("running", "draining", "stopped", "silent"):
+        assert f'taskflow_workers{{status="{status}"}} 1.0' in text
 
 
 def test_prometheus_reads_what_is_exposed(engine: Engine) -> None:

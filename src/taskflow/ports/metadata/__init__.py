@@ -32,9 +32,10 @@ from taskflow.ports.metadata.tasks import (
     TaskFilter,
     TaskStore,
 )
-from taskflow.ports.metadata.workers import WorkerRecord, WorkerStore
+from taskflow.ports.metadata.workers import SILENT_SECONDS, WorkerRecord, WorkerStore
 
 __all__ = [
+    "SILENT_SECONDS",
     "ArtifactStore",
     "Backlog",
     "CancelResult",
