@@ -30,12 +30,12 @@ class Postgres:
     def create(self, *, template: str | None = None) -> str:
         """URL of a new database: empty, or a clone of a database `template` made (a few hundredths of a second)."""
         name = f"test_{uuid.uuid4().hex}"
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}"')
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}"')
         return self.of(name)
 
     def drop(self, url: str) -> None:
         """Also when somebody is still connected."""
-        self._execute(f'DROP DATABASE IF EXISTS "{urlsplit(url).path[1:]}" WITH (FORCE)')
+        self.execute(f'DROP DATABASE IF EXISTS "{urlsplit(url).path[1:]}" WITH (FORCE)')
 
     def template(self, prepare: Callable[[str], None], *, name: str) -> str:
         """The name of a database that ``prepare(url)`` filled, once per test run, to be cloned by `create`.
@@ -46,8 +46,8 @@ class Postgres:
         with run.locked(self._directory / f"{database}.lock"):
             done = self._directory / f"{database}.done"
             if not done.exists():
-                self._execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
-                self._execute(f'CREATE DATABASE "{database}" TEMPLATE template0')
+                self.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+                self.execute(f'CREATE DATABASE "{database}" TEMPLATE template0')
                 prepare(self.of(database))
                 done.touch()
         return database
@@ -60,8 +60,12 @@ class Postgres:
     def of(self, database: str) -> str:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
 
-    def _execute(self, statement: str) -> None:
-        connection = psycopg2.connect(self.of(urlsplit(self.url).path[1:] or "postgres"))
+    def execute(self, statement: str, *, database: str = "") -> None:
+        """Also in a database that has been made read-only."""
+        database = database or urlsplit(self.url).path[1:] or "postgres"
+        connection = psycopg2.connect(
+            self.of(database), options="-c default_transaction_read_only=off"
+        )
         try:
             connection.autocommit = True
             connection.cursor().execute(statement)

@@ -67,6 +67,19 @@ def translate(exc: BaseException | None) -> Exception:
     return exc
 
 
+def from_psycopg(exc: BaseException | None) -> Exception | None:
+    """The driver's own error below what `translated` made of it."""
+    while exc is not None and not type(exc).__module__.startswith("psycopg"):
+        exc = exc.__cause__
+    return exc if isinstance(exc, Exception) else None
+
+
+def sqlstate(exc: Exception) -> str | None:
+    """None: it comes from libpq, not from the server, with which there is no connection."""
+    state: str | None = getattr(exc, "pgcode", None)
+    return state
+
+
 def _sqlite(exc: sqlite3.Error) -> Exception:
     text = str(exc).strip()
     lowered = text.lower()
