@@ -123,3 +123,21 @@ def test_a_database_that_is_away_is_a_clear_error_and_comes_back_by_itself(
         # Connections of before are found to be dead before anything is done on them.
         assert app.list().items
         app.submit("noop").result(timeout=30)
+
+
+def test_a_read_without_statement_timeout_notices_a_dead_connection_too(
+    postgres: Cluster, tmp_path: Path
+) -> None:
+    registry = Registry()
+    registry.add(lambda: None, name="noop", declared=TaskOptions())
+    app = TaskFlow(
+        home=tmp_path / "home", database_url=postgres.url, handlers=registry, num_workers=0,
+        database_statement_timeout_seconds=0,
+    )  # fmt: skip
+    with app:
+        app.submit("noop")
+        for read in (app.list, app.metrics, lambda: app.backups.backup(tmp_path / "backup")):
+            read()
+            postgres.stop()
+            postgres.start()
+            read()

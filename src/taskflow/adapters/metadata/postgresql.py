@@ -28,6 +28,7 @@ from taskflow.core.errors import (
 
 _UUID_OID = 2950  # pg_type.dat
 _NOW = "SELECT taskflow_now()"
+_ANYTHING = "SELECT 1"  # where nothing has to be set first
 _MAX_NAME_BYTES = 63  # of application_name: NAMEDATALEN - 1
 # A peer that has gone without a word is noticed within a minute, also in the middle of a statement.
 _KEEPALIVES = {
@@ -98,8 +99,10 @@ class PostgresqlConnections:
     @contextmanager
     def read(self, *, unlimited: bool = False) -> Iterator[sa.Connection]:
         with translated():
-            connection = self._connect("" if unlimited else self._local)
+            connection = self._connect(_ANYTHING if unlimited else self._local or _ANYTHING)
             try:
+                if unlimited:
+                    connection.rollback()  # that its reader may choose how isolated it is
                 yield connection
             finally:
                 connection.close()
@@ -152,8 +155,7 @@ class PostgresqlConnections:
         for attempt in range(2):
             connection = self.engine.connect()
             try:
-                if first:
-                    connection.exec_driver_sql(first)
+                connection.exec_driver_sql(first)
             except sa.exc.DBAPIError as exc:
                 connection.close()
                 if not exc.connection_invalidated or attempt:  # SQLAlchemy has emptied the pool
