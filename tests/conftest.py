@@ -13,7 +13,8 @@ import pytest
 
 from taskflow import logs
 from taskflow.settings import Settings
-from tests.support import aws, backends, postgres, run
+from taskflow.testing.clock import FakeClock
+from tests.support import aws, backends, database_time, postgres, run
 
 # How long an example takes says more about the machine's other work than about our code.
 hypothesis.settings.register_profile("taskflow", deadline=None)
@@ -96,6 +97,22 @@ def postgres_store(
     return postgres_url_factory(template=backends.migrated(postgres_server))
 
 
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def timed_store(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[dict[str, Any]]:
+    """Settings beside the home: every test that asks for it runs on both databases, and ``clock`` is their time."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    url: str = request.getfixturevalue("postgres_store")
+    with database_time.following(clock, url):
+        yield {"database_url": url}
+
+
 @pytest.fixture(scope="session")
 def moto_url() -> str:
     """Endpoint of this run's moto server. Shared: use names of your own (`tests.support.aws.unique`)."""
@@ -124,31 +141,32 @@ def aws_role() -> str:
 
 @pytest.fixture(params=["local", "aws"])
 def backend(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, aws_role: str
 ) -> Iterator[dict[str, Any]]:
     """Settings beside the home: every test that asks for it runs on local backends, and on SQS, S3 and PostgreSQL."""
     if request.param == "local":
         yield {}
         return
     emulated: backends.Emulated = request.getfixturevalue("emulated_aws")
-    yield from _settings(request, monkeypatch, emulated, emulated.everything)
+    yield from _settings(request, monkeypatch, aws_role, emulated, emulated.everything)
 
 
 @pytest.fixture(params=["local", "aws"])
 def stores(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, aws_role: str
 ) -> Iterator[dict[str, Any]]:
     """The same for tests that take tasks from the local queue step by step: S3 and PostgreSQL."""
     if request.param == "local":
         yield {}
         return
     emulated: backends.Emulated = request.getfixturevalue("emulated_aws")
-    yield from _settings(request, monkeypatch, emulated, emulated.stores)
+    yield from _settings(request, monkeypatch, aws_role, emulated, emulated.stores)
 
 
 def _settings(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
+    aws_role: str,
     emulated: backends.Emulated,
     make: Callable[..., dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
@@ -156,7 +174,7 @@ def _settings(
         request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_url_factory")
     )
     prefix = settings.get("queue_prefix") or aws.unique("behaviour")
-    identity = emulated.identity(request.getfixturevalue("aws_role"), prefix)
+    identity = emulated.identity(aws_role, prefix)
     for name, value in aws.environment(emulated.url, identity).items():
         monkeypatch.setenv(name, value)
     yield settings

@@ -1,4 +1,4 @@
-"""The whole API on a real store, in this process. Attempts run when a test says so (`work`), not by themselves."""
+"""The whole API on real backends, in this process. Attempts run when a test says so (`work`), not by themselves."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from fastapi import FastAPI
 from taskflow.api.app import create_app
 from taskflow.bootstrap import Runtime, build
 from taskflow.core.registry import Registry
+from taskflow.core.task import TaskStatus
 from taskflow.settings import load
 from tests.integration.api.samples import sample_registry
 
+PATIENCE_SECONDS = 20.0  # only a failing test waits that long
+
 MakeRuntime = Callable[..., Runtime]
+
+
+# Of tests that `work`: their process is the worker, too, and takes tasks from the queue.
+works = pytest.mark.parametrize("aws_role", ["WorkerRole"])
 
 
 @pytest.fixture
@@ -44,12 +51,12 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def make_runtime(home: Path, registry: Registry, stores: dict[str, Any]) -> Iterator[MakeRuntime]:
+def make_runtime(home: Path, registry: Registry, backend: dict[str, Any]) -> Iterator[MakeRuntime]:
     """``make_runtime(max_queue_size=2, …)``: settings by name. Closed after the test."""
     made: list[Runtime] = []
 
     def make(**settings: Any) -> Runtime:
-        values = {"home": home, "retry_base_seconds": 0.0, **stores, **settings}
+        values = {"home": home, "retry_base_seconds": 0.0, **backend, **settings}
         made.append(build(load(**values), registry=registry, with_worker=True))
         return made[-1]
 
@@ -82,7 +89,9 @@ def connect(app: FastAPI) -> httpx.AsyncClient:
 def work(runtime: Runtime) -> int:
     """Run every attempt that is due, here and now; returns how many there were."""
     count = 0
-    while deliveries := runtime.queue.dequeue(max_messages=100, timeout_seconds=0):
+    while _waits(runtime):
+        deliveries = runtime.queue.dequeue(max_messages=100, timeout_seconds=PATIENCE_SECONDS)
+        assert deliveries, "a message is lost"
         done = []
         for attempt in runtime.execution.start(deliveries):
             count += 1
@@ -96,6 +105,11 @@ def work(runtime: Runtime) -> int:
                 done.append((attempt, runtime.execution.succeeded(attempt, value, 1.0)))
         runtime.execution.finish(done)
     return count
+
+
+def _waits(runtime: Runtime) -> bool:
+    counts = runtime.stores.insights.counts(None).by_status
+    return bool(counts[TaskStatus.PENDING] + counts[TaskStatus.RETRYING])
 
 
 async def submit(client: httpx.AsyncClient, task: str, **fields: Any) -> str:

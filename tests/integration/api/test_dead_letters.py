@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from taskflow.bootstrap import Runtime
-from tests.integration.api.conftest import problem, submit, work
+from tests.integration.api.conftest import problem, submit, work, works
+
+pytestmark = works
 
 DEAD = "/api/v1/dead-letters"
 

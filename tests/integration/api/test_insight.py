@@ -13,7 +13,7 @@ from taskflow.api.app import create_app
 from taskflow.bootstrap import Runtime
 from taskflow.core.errors import StoreUnavailableError
 from taskflow.ports.metadata import WorkerRecord
-from tests.integration.api.conftest import connect, problem, submit, work
+from tests.integration.api.conftest import connect, problem, submit, work, works
 
 
 class Worker:
@@ -58,6 +58,7 @@ async def test_handlers_are_shown_with_the_schema_of_their_arguments(
     assert by_name["echo"]["description"] == "Say it again."
 
 
+@works
 async def test_counts_by_status_are_in_the_metrics(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from taskflow.api.app import create_app
 from taskflow.bootstrap import build
 from taskflow.settings import load
-from tests.integration.api.conftest import submit, work
+from tests.integration.api.conftest import submit, work, works
 from tests.integration.api.samples import sample_registry
 
 load_all_checks()
@@ -85,6 +85,7 @@ def test_the_schema_of_a_submission_knows_its_spellings(
     assert jsonschema_rs.is_valid(schema, body) is fits
 
 
+@works
 async def test_real_answers_fit_their_schemas(
     client: httpx.AsyncClient, document: dict[str, Any], runtime: Any
 ) -> None:

@@ -11,7 +11,15 @@ import pytest
 
 from taskflow.api.app import create_app
 from taskflow.bootstrap import Runtime
-from tests.integration.api.conftest import MakeRuntime, connect, fields, problem, submit, work
+from tests.integration.api.conftest import (
+    MakeRuntime,
+    connect,
+    fields,
+    problem,
+    submit,
+    work,
+    works,
+)
 
 PATHS = ["/api/v1/tasks", "/tasks"]
 
@@ -86,6 +94,7 @@ async def test_every_spelling_of_a_body_means_the_same_task(
     assert task["name"] == body.get("name")
 
 
+@works
 async def test_a_payload_goes_whole_to_a_handler_that_takes_payloads(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
@@ -182,6 +191,7 @@ async def test_an_unknown_dependency_is_a_wrong_field_not_a_missing_page(
 # --- once is once ----------------------------------------------------------------------------------
 
 
+@works
 async def test_a_repeated_key_gets_the_first_task_with_its_result(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
@@ -242,6 +252,7 @@ async def test_fifty_at_once_with_one_key_make_one_task(client: httpx.AsyncClien
 # --- bounded ----------------------------------------------------------------------------------------
 
 
+@works
 async def test_a_full_queue_refuses_with_the_time_to_come_back(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(max_queue_size=3)
     async with connect(create_app(runtime)) as client:
@@ -259,6 +270,7 @@ async def test_a_full_queue_refuses_with_the_time_to_come_back(make_runtime: Mak
         await submit(client, "echo")
 
 
+@works
 async def test_arguments_over_the_inline_limit_are_kept_too(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(inline_payload_bytes=100)
     message = "long " * 100

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from taskflow.api.app import create_app
 from taskflow.api.dependencies import Instance
 from taskflow.bootstrap import Runtime
-from tests.integration.api.conftest import MakeRuntime, connect, problem, submit, work
+from tests.integration.api.conftest import MakeRuntime, connect, problem, submit, work, works
 
 
 async def ids(client: httpx.AsyncClient, query: str = "") -> list[str]:
@@ -21,6 +21,7 @@ async def ids(client: httpx.AsyncClient, query: str = "") -> list[str]:
     return [task["task_id"] for task in answer.json()["items"]]
 
 
+@works
 async def test_a_completed_task_has_its_result(client: httpx.AsyncClient, runtime: Runtime) -> None:
     task_id = await submit(client, "add", args=[2], kwargs={"b": 3})
     work(runtime)
@@ -32,6 +33,7 @@ async def test_a_completed_task_has_its_result(client: httpx.AsyncClient, runtim
     assert datetime.fromisoformat(started) <= datetime.fromisoformat(finished)
 
 
+@works
 async def test_a_failed_task_says_why(client: httpx.AsyncClient, runtime: Runtime) -> None:
     task_id = await submit(client, "fail", kwargs={"reason": "no such customer"})
     work(runtime)
@@ -47,6 +49,7 @@ async def test_a_failed_task_says_why(client: httpx.AsyncClient, runtime: Runtim
 # --- waiting ----------------------------------------------------------------------------------------
 
 
+@works
 async def test_a_held_request_is_answered_when_the_task_ends(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
@@ -99,6 +102,7 @@ async def test_tasks_are_listed_newest_first_page_by_page(client: httpx.AsyncCli
     assert pages == [[made[4], made[3]], [made[2], made[1]], [made[0]]]
 
 
+@works
 async def test_lists_can_be_narrowed(client: httpx.AsyncClient, runtime: Runtime) -> None:
     done = await submit(client, "echo", name="Invoice 7", tags=["x"])
     failed = await submit(client, "fail", priority="low")
@@ -125,6 +129,7 @@ async def test_lists_can_be_narrowed(client: httpx.AsyncClient, runtime: Runtime
 # --- by hand ----------------------------------------------------------------------------------------
 
 
+@works
 async def test_a_waiting_task_can_be_cancelled_once(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
@@ -137,6 +142,7 @@ async def test_a_waiting_task_can_be_cancelled_once(
     assert "cancelled" in problem(again, 409, "invalid_transition")["detail"]
 
 
+@works
 @pytest.mark.parametrize(("task", "status"), [("echo", "completed"), ("fail", "failed")])
 async def test_a_final_task_can_be_run_anew(
     client: httpx.AsyncClient, runtime: Runtime, task: str, status: str
@@ -151,6 +157,7 @@ async def test_a_final_task_can_be_run_anew(
     assert (await client.get(f"/tasks/{task_id}")).json()["status"] == status
 
 
+@works
 async def test_history_tells_everything_in_order(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:

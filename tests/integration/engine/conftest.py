@@ -15,11 +15,6 @@ from taskflow.testing.clock import FakeClock
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def registry() -> Registry:
     registry = Registry()
     registry.add(lambda: None, name="job", declared=TaskOptions())
@@ -27,12 +22,14 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def make(tmp_path: Path, clock: FakeClock, registry: Registry) -> Iterator[Callable[..., Runtime]]:
-    """``make(**settings)``: one more process on the same home."""
+def make(
+    tmp_path: Path, clock: FakeClock, registry: Registry, timed_store: dict[str, Any]
+) -> Iterator[Callable[..., Runtime]]:
+    """``make(**settings)``: one more process on the same home and store."""
     made: list[Runtime] = []
 
     def make(**settings: Any) -> Runtime:
-        values = {"home": tmp_path / "home", "retry_base_seconds": 0.0} | settings
+        values = {"home": tmp_path / "home", "retry_base_seconds": 0.0} | timed_store | settings
         made.append(build(Settings(_env_file=None, **values), clock=clock, registry=registry))
         return made[-1]
 

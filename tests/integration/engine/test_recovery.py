@@ -10,6 +10,7 @@ from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import WorkerRecord
 from taskflow.services.execution import Attempt
 from taskflow.testing.clock import FakeClock
+from tests.support.database_time import about_file_locks
 
 Make = Callable[..., Runtime]
 TENANT = "default"
@@ -40,6 +41,7 @@ def statuses(runtime: Runtime, ids: list[str]) -> set[TaskStatus]:
     return {task.status for task in runtime.tasks.get_many(TENANT, ids)}
 
 
+@about_file_locks
 def test_everything_a_dead_worker_claimed_together_is_taken_over_at_once(make: Make) -> None:
     """They share one lease token; only the first of them used to be recovered before its lease had run out."""
     gone, other = make(), make()
@@ -52,6 +54,7 @@ def test_everything_a_dead_worker_claimed_together_is_taken_over_at_once(make: M
     assert len(start(other, 10)) == 4
 
 
+@about_file_locks
 def test_what_a_dead_worker_had_only_in_its_queue_is_found(make: Make) -> None:
     gone, other = make(), make()
     report(gone)
@@ -79,6 +82,7 @@ def test_a_clock_that_jumps_forward_takes_no_task_from_a_living_worker(
     assert statuses(working, [task_id]) == {TaskStatus.COMPLETED}
 
 
+@about_file_locks
 def test_a_clock_that_jumps_forward_makes_no_living_worker_unknown(
     make: Make, clock: FakeClock
 ) -> None:
@@ -153,6 +157,7 @@ def test_a_zombie_does_not_take_the_outcome_of_its_successor_along(
     assert (task.status, task.result) == (TaskStatus.COMPLETED, "right")
 
 
+@about_file_locks
 def test_a_task_that_crashes_its_workers_is_dead_lettered(make: Make) -> None:
     survivor = make(max_crashes=3)
     [poison] = submit(survivor)
@@ -170,6 +175,7 @@ def test_a_task_that_crashes_its_workers_is_dead_lettered(make: Make) -> None:
     assert task.error.classification == "crashed"
 
 
+@about_file_locks
 def test_tasks_that_ran_when_a_worker_died_are_claimed_one_at_a_time(
     make: Make, clock: FakeClock
 ) -> None:

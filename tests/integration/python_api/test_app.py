@@ -44,8 +44,10 @@ def test_without_an_app_submitting_says_what_to_do(registry: Registry) -> None:
         registry.get("add").submit(1)
 
 
-def test_nothing_works_before_start_or_after_stop(home: Path, registry: Registry) -> None:
-    app = TaskFlow(home=home, handlers=registry)
+def test_nothing_works_before_start_or_after_stop(
+    home: Path, registry: Registry, backend: dict[str, Any]
+) -> None:
+    app = TaskFlow(home=home, handlers=registry, **backend)
     with pytest.raises(NoActiveAppError, match="not running"):
         app.submit("add", 1)
     app.start()
@@ -58,8 +60,10 @@ def test_nothing_works_before_start_or_after_stop(home: Path, registry: Registry
     app.stop()  # once more does nothing
 
 
-def test_it_can_be_started_again_but_not_twice(home: Path, registry: Registry) -> None:
-    app = TaskFlow(home=home, handlers=registry)
+def test_it_can_be_started_again_but_not_twice(
+    home: Path, registry: Registry, backend: dict[str, Any]
+) -> None:
+    app = TaskFlow(home=home, handlers=registry, **backend)
     with app:
         with pytest.raises(ConfigurationError, match="started already"):
             app.start()
@@ -79,30 +83,32 @@ def test_an_idle_app_stops_within_a_second(home: Path, registry: Registry) -> No
 
 
 def test_what_runs_may_finish_and_what_waits_is_kept(
-    home: Path, registry: Registry, gate: Gate
+    home: Path, registry: Registry, gate: Gate, backend: dict[str, Any]
 ) -> None:
-    with TaskFlow(home=home, handlers=registry, num_workers=1) as app:
+    with TaskFlow(home=home, handlers=registry, num_workers=1, **backend) as app:
         held = app.submit("hold")
         assert gate.entered.wait(PATIENCE_SECONDS)
         waiting = app.submit("add", 1)
         threading.Timer(0.05, gate.opened.set).start()
 
-    with TaskFlow(home=home, handlers=registry, num_workers=0) as app:
+    with TaskFlow(home=home, handlers=registry, num_workers=0, **backend) as app:
         assert app.get(held.id).result == "released"
         assert app.get(waiting.id).status is TaskStatus.PENDING
-    with TaskFlow(home=home, handlers=registry) as app:
+    with TaskFlow(home=home, handlers=registry, **backend) as app:
         assert app.handle(waiting.id).result(PATIENCE_SECONDS) == 2
 
 
-def test_what_outlasts_the_grace_is_given_back(home: Path, registry: Registry, gate: Gate) -> None:
-    app = TaskFlow(home=home, handlers=registry, abandon_grace_seconds=0).start()
+def test_what_outlasts_the_grace_is_given_back(
+    home: Path, registry: Registry, gate: Gate, backend: dict[str, Any]
+) -> None:
+    app = TaskFlow(home=home, handlers=registry, abandon_grace_seconds=0, **backend).start()
     held = app.submit("hold")
     assert gate.entered.wait(PATIENCE_SECONDS)
 
     app.stop(grace_seconds=0)
     gate.opened.set()
 
-    with TaskFlow(home=home, handlers=registry) as app:
+    with TaskFlow(home=home, handlers=registry, **backend) as app:
         task = app.handle(held.id).wait(PATIENCE_SECONDS)
         assert (task.result, task.crash_count, task.failure_count) == ("released", 0, 0)
 
@@ -120,25 +126,27 @@ def test_workers_start_and_stop_apart_from_submitting(app: TaskFlow) -> None:
     assert handle.result(PATIENCE_SECONDS) == 2
 
 
-def test_an_app_without_workers_leaves_its_tasks_to_others(home: Path, registry: Registry) -> None:
-    with TaskFlow(home=home, handlers=registry, num_workers=0) as submitting:
+def test_an_app_without_workers_leaves_its_tasks_to_others(
+    home: Path, registry: Registry, backend: dict[str, Any]
+) -> None:
+    with TaskFlow(home=home, handlers=registry, num_workers=0, **backend) as submitting:
         assert not submitting.workers_running
         with pytest.raises(ConfigurationError, match="num_workers is 0"):
             submitting.start_workers()
         before = submitting.submit("add", 1)
-        with TaskFlow(home=home, handlers=registry):
+        with TaskFlow(home=home, handlers=registry, **backend):
             meanwhile = submitting.submit("add", 2)
             assert before.result(PATIENCE_SECONDS) == 2
             assert meanwhile.result(PATIENCE_SECONDS) == 3
 
 
-def test_two_apps_on_one_home_run_every_task_once(home: Path) -> None:
+def test_two_apps_on_one_home_run_every_task_once(home: Path, backend: dict[str, Any]) -> None:
     ran: list[int] = []
     registry = Registry()
     registry.add(ran.append, name="note", declared=TaskOptions())
     with (
-        TaskFlow(home=home, handlers=registry, num_workers=2) as one,
-        TaskFlow(home=home, handlers=registry, num_workers=2) as other,
+        TaskFlow(home=home, handlers=registry, num_workers=2, **backend) as one,
+        TaskFlow(home=home, handlers=registry, num_workers=2, **backend) as other,
     ):
         handles = one.submit_many([("note", (n,), {}) for n in range(200)])
         handles += other.submit_many([("note", (n,), {}) for n in range(200, 400)])
@@ -176,7 +184,9 @@ def test_handlers_may_submit(app: TaskFlow) -> None:
     assert app.handle(inner_id).result(PATIENCE_SECONDS) == 5
 
 
-def test_a_handler_that_is_being_finished_may_still_submit(home: Path, gate: Gate) -> None:
+def test_a_handler_that_is_being_finished_may_still_submit(
+    home: Path, gate: Gate, backend: dict[str, Any]
+) -> None:
     registry = Registry()
     submitted: list[str] = []
 
@@ -186,7 +196,7 @@ def test_a_handler_that_is_being_finished_may_still_submit(home: Path, gate: Gat
 
     noop = registry.add(lambda: None, name="noop", declared=TaskOptions())
     registry.add(late, name="late", declared=TaskOptions())
-    app = TaskFlow(home=home, handlers=registry, num_workers=1).start()
+    app = TaskFlow(home=home, handlers=registry, num_workers=1, **backend).start()
     app.submit("late")
     assert gate.entered.wait(PATIENCE_SECONDS)
 
@@ -197,7 +207,7 @@ def test_a_handler_that_is_being_finished_may_still_submit(home: Path, gate: Gat
     gate.opened.set()
     stopping.join(PATIENCE_SECONDS)
 
-    with TaskFlow(home=home, handlers=registry, num_workers=0) as app:
+    with TaskFlow(home=home, handlers=registry, num_workers=0, **backend) as app:
         [task_id] = submitted
         assert app.get(task_id).status is TaskStatus.PENDING
 
@@ -238,24 +248,26 @@ def test_settings_may_be_given_changed_and_misspelt(home: Path) -> None:
         TaskFlow(port=-1)
 
 
-def test_a_start_that_fails_leaves_nothing_behind(home: Path, registry: Registry) -> None:
-    app = TaskFlow(home=home, handlers=registry, tasks=("no.such.module",))
+def test_a_start_that_fails_leaves_nothing_behind(
+    home: Path, registry: Registry, backend: dict[str, Any]
+) -> None:
+    app = TaskFlow(home=home, handlers=registry, tasks=("no.such.module",), **backend)
     with pytest.raises(ConfigurationError, match=r"cannot import 'no\.such\.module'"):
         app.start()
 
     assert repr(app).endswith("stopped>")
-    with TaskFlow(home=home, handlers=registry) as other:
+    with TaskFlow(home=home, handlers=registry, **backend) as other:
         assert other.submit("add", 1).result(PATIENCE_SECONDS) == 2
 
 
 def test_modules_named_in_the_settings_are_imported(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: dict[str, Any]
 ) -> None:
     module = tmp_path / "tasks_of_a_test.py"
     module.write_text("from taskflow import task\n@task('test_app.named')\ndef named(): return 7\n")
     monkeypatch.syspath_prepend(tmp_path)
 
-    with TaskFlow(home=home, tasks=("tasks_of_a_test",)) as app:
+    with TaskFlow(home=home, tasks=("tasks_of_a_test",), **backend) as app:
         assert app.submit("test_app.named").result(PATIENCE_SECONDS) == 7
 
 

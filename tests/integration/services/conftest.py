@@ -114,12 +114,13 @@ class Engines:
 
     home: Path
     clock: FakeClock = field(default_factory=FakeClock)
+    store: Mapping[str, Any] = field(default_factory=dict)
     registry: Registry = field(default_factory=Registry)
     made: list[Engine] = field(default_factory=list)
 
     def __call__(self, *, with_worker: bool = True, **settings: Any) -> Engine:
         runtime = build(
-            load(home=self.home, **settings),
+            load(home=self.home, **{**self.store, **settings}),
             clock=self.clock,
             registry=self.registry,
             with_worker=with_worker,
@@ -129,8 +130,8 @@ class Engines:
 
 
 @pytest.fixture
-def engines(tmp_path: Path) -> Iterator[Engines]:
-    engines = Engines(tmp_path / "home")
+def engines(tmp_path: Path, clock: FakeClock, timed_store: dict[str, Any]) -> Iterator[Engines]:
+    engines = Engines(tmp_path / "home", clock, timed_store)
     yield engines
     for engine in engines.made:
         engine.runtime.close()

@@ -11,6 +11,7 @@ from taskflow.bootstrap import build
 from taskflow.core.errors import StoreReadOnlyError, StoreVersionError, TaskFlowError
 from taskflow.settings import load
 from tests.integration.services.conftest import Engines, noop
+from tests.support.database_time import about_sqlite
 
 
 def open_files(directory: Path) -> list[str]:
@@ -18,6 +19,7 @@ def open_files(directory: Path) -> list[str]:
     return [t for p in targets if p.exists() and str(directory) in (t := os.readlink(p))]
 
 
+@about_sqlite
 def test_closing_lets_go_of_every_file(engines: Engines) -> None:
     engine = engines()
     engine.submit(engine.handler(noop), "x" * 70_000)

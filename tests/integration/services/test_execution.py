@@ -22,6 +22,7 @@ from taskflow.core.task import DEFAULT_TENANT, ErrorClass, Task
 from taskflow.ports.metadata import TaskKey
 from taskflow.ports.queue import Delivery
 from tests.integration.services.conftest import Engine, Engines, noop
+from tests.support.database_time import about_sqlite
 
 STEADY = RetryPolicy(base_seconds=10, factor=2, cap_seconds=900, jitter=False)
 
@@ -301,6 +302,7 @@ def test_a_task_given_back_has_lost_nothing(engine: Engine, task: str) -> None:
 # --- the order of things --------------------------------------------------------------------------
 
 
+@about_sqlite
 def test_a_message_is_acknowledged_only_after_its_outcome_is_durable(
     engines: Engines,
 ) -> None:

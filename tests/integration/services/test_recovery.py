@@ -18,6 +18,7 @@ from taskflow.adapters.liveness.files import FileLiveness
 from taskflow.core.task import DEFAULT_TENANT
 from taskflow.ports.metadata import WorkerRecord
 from tests.integration.services.conftest import Engine, Engines, noop
+from tests.support.database_time import about_file_locks
 
 
 def report(engine: Engine) -> None:
@@ -55,6 +56,7 @@ def finished(engine: Engine) -> dict[str, int]:
     return samples(engine, "taskflow_attempts_finished_total")
 
 
+@about_file_locks
 def test_a_dead_workers_tasks_are_taken_over_at_once(engines: Engines) -> None:
     dead, alive = engines(), engines()
     report(dead)
@@ -78,6 +80,7 @@ def test_a_dead_workers_tasks_are_taken_over_at_once(engines: Engines) -> None:
     assert alive.runtime.recovery.run_once() == 0
 
 
+@about_file_locks
 def test_more_than_one_batch_of_a_dead_worker_is_taken_over_in_one_run(engines: Engines) -> None:
     dead, alive = engines(), engines()
     report(dead)
@@ -114,6 +117,7 @@ def test_a_clock_that_jumps_forward_steals_nothing_from_a_living_worker(engines:
     assert worker.get(task_id).attempt == 1
 
 
+@about_file_locks
 @pytest.mark.parametrize(
     "declared", [{}, {"retry_for": (Exception,)}, {"never_retry_for": (Exception,)}]
 )
@@ -141,6 +145,7 @@ def test_a_task_that_keeps_killing_its_workers_becomes_a_dead_letter(
     assert letter.task_id == task_id
 
 
+@about_file_locks
 def test_a_task_cancelled_while_its_worker_died_is_cancelled(engines: Engines) -> None:
     dead, alive = engines(), engines()
     report(dead)
@@ -155,6 +160,7 @@ def test_a_task_cancelled_while_its_worker_died_is_cancelled(engines: Engines) -
     assert finished(alive) == {"outcome=cancelled": 1}
 
 
+@about_file_locks
 def test_a_crash_after_which_no_attempt_could_start_in_time_fails_the_task(
     engines: Engines,
 ) -> None:
@@ -189,6 +195,7 @@ def test_what_was_not_started_by_its_deadline_expires_with_all_that_depends_on_i
     assert engine.runtime.tasks.wait(DEFAULT_TENANT, late, 0).finished_at is not None
 
 
+@about_file_locks
 def test_a_worker_nobody_has_heard_of_for_an_hour_is_forgotten(engines: Engines) -> None:
     gone, alive = engines(), engines()
     report(gone)

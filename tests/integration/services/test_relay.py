@@ -15,6 +15,7 @@ from taskflow.core.task import DEFAULT_TENANT
 from taskflow.settings import load
 from taskflow.testing import FakeClock
 from tests.integration.services.conftest import Engine, Engines, noop
+from tests.support.database_time import about_sqlite
 
 MINUTE, DAY = 60.0, 86_400.0
 
@@ -143,6 +144,7 @@ def test_a_queue_that_is_away_does_not_keep_the_relay_busy(engine: Engine) -> No
     assert leased == []
 
 
+@about_sqlite
 def test_nothing_is_written_when_the_relay_or_the_recovery_have_nothing_to_do(
     engine: Engine,
 ) -> None:

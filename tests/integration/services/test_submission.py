@@ -27,6 +27,7 @@ from taskflow.core.submission import Accepted
 from taskflow.core.task import DEFAULT_TENANT, TaskPriority
 from taskflow.services.submission import Submissions
 from tests.integration.services.conftest import Engine, Engines, ids, noop
+from tests.support.database_time import about_sqlite
 
 LARGE = "x" * 70_000
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -190,6 +191,7 @@ def test_a_refused_or_replayed_submission_leaves_no_payload_file(engines: Engine
     assert engine.payload_files() == kept == [f"default/input/{first}"]
 
 
+@about_sqlite
 def test_when_the_store_is_locked_nothing_is_accepted_and_no_file_is_left(engines: Engines) -> None:
     engine = engines(database_busy_timeout_seconds=0)
     task = engine.handler(noop)
