@@ -171,7 +171,7 @@ class Client(TaskCalls):
     def workers(self) -> Workers:
         return [wire.worker_of(item) for item in wire.items_of(self._get("/api/v1/workers"))]
 
-    def _handle(self, submission: Submission, data: dict[str, Any]) -> TaskHandle:
+    def _handle(self, submission: Submission, data: Mapping[str, Any]) -> TaskHandle:
         # A replay under a key that was made up here is our own repetition. A single one is answered with the whole
         # task, which has no such field.
         replayed = submission.options.idempotency_key is not None and data.get("replayed", True)
