@@ -76,6 +76,11 @@ def test_attempts_become_waits_by_priority_runs_by_task_and_outcomes(written: Wr
     }
 
 
+def test_attempts_of_dead_workers_have_an_outcome_but_no_run_time(written: Written) -> None:
+    written.metrics.lost({("send", "failed"): 2, ("send", "cancelled"): 1, ("send", "pending"): 5})
+    assert written.values() == {("Failed", ""): 2, ("Cancelled", ""): 1, ("Failures", "send"): 2}
+
+
 def test_a_document_names_its_deployment_its_moment_and_its_dimensions(written: Written) -> None:
     written.metrics.leases_lost(2)
     written.metrics.recovered(1)
