@@ -59,6 +59,11 @@ def bind_contextvars(**fields: Any) -> None:
     _context.set({**_context.get(), **fields})
 
 
+def _bound() -> dict[str, Any]:
+    """Without those that have been bound to None: what had them before in this context is over."""
+    return {name: value for name, value in _context.get().items() if value is not None}
+
+
 class LogEvent:
     """What a record carries as ``msg``: text when asked for it, fields for who can use them."""
 
@@ -188,7 +193,9 @@ class _JSONFormatter(logging.Formatter):
             "version": __version__,
             **_fields_of(record),
         }
-        if record.exc_info:
+        if record.exc_text:  # it comes from another process
+            line["exception"] = record.exc_text
+        elif record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         try:
             return orjson.dumps(line, default=str, option=_JSON_OPTIONS).decode()
@@ -212,7 +219,9 @@ class _ConsoleFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             **_fields_of(record),
         }
-        if record.exc_info:
+        if record.exc_text:  # it comes from another process
+            line["exception"] = record.exc_text
+        elif record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return str(self._render(None, "", line))
 
@@ -220,8 +229,8 @@ class _ConsoleFormatter(logging.Formatter):
 def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     message = record.msg
     if isinstance(message, LogEvent):
-        return {**_context.get(), **message.fields, "event": message.event}
-    return {**_context.get(), "event": record.getMessage()}
+        return {**_bound(), **message.fields, "event": message.event}
+    return {**_bound(), "event": record.getMessage()}
 
 
 def _exc_info(given: Any) -> _Excinfo | None:

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
 
 from taskflow import logs
-from taskflow.core import jsontext, trace
+from taskflow.core import trace
 from taskflow.core.classification import describe
 from taskflow.core.errors import (
-    InvalidJSONError,
     InvalidResultError,
     PayloadTooLargeError,
     UnknownTaskError,
 )
 from taskflow.core.registry import Handler, Registry
+from taskflow.core.results import result_text
 from taskflow.core.task import FINAL, ErrorClass, TaskPriority, TaskStatus
 from taskflow.ports.metadata import (
     ClaimedTask,
@@ -152,7 +151,7 @@ class Execution:
             # A name of its own for each lease: a worker that lost it must not overwrite the payload of its successor.
             name = f"{task.task_id}.{task.lease_token:x}"
             try:
-                text = _result_text(value)
+                text = result_text(value)
                 result, result_key, body = self._payloads.place(
                     task.tenant_id, "result", name, text
                 )
@@ -257,17 +256,6 @@ class Execution:
         if receipts:
             self._queue.extend(receipts, self._lease_seconds)
         return result
-
-
-def _result_text(value: Any) -> str:
-    try:
-        if isinstance(value, BaseModel):
-            value = value.model_dump(mode="json")
-        return jsontext.checked_dumps(value)
-    except InvalidJSONError as exc:
-        raise InvalidResultError(f"the result: {exc.detail}") from None
-    except Exception as exc:  # a model's own serializers may raise anything
-        raise InvalidResultError(f"the result cannot be turned into JSON: {exc}") from exc
 
 
 _EVENT_OF = {

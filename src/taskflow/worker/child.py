@@ -21,10 +21,13 @@ from typing import Any
 import orjson
 
 from taskflow.core import jsontext, trace
-from taskflow.core.errors import InvalidJSONError, InvalidResultError
+from taskflow.core.errors import PayloadTooLargeError
 from taskflow.core.registry import Handler, registry
+from taskflow.core.results import result_text
 from taskflow.worker import remote_errors
 from taskflow.worker.child_artifacts import ChildArtifacts, Questions
+from taskflow.worker.child_logs import ToParent
+from taskflow.worker.context import task_log
 from taskflow.worker.exits import as_error
 from taskflow.worker.progress import checked_progress
 
@@ -51,6 +54,7 @@ class _Child:
         self._main_path: str | None = None
         self.cancelled = False
         self.questions = Questions(self.send)
+        self._logs = ToParent(self.send)
         threading.Thread(target=self._listen, name="taskflow-parent", daemon=True).start()
 
     def send(self, **message: Any) -> None:
@@ -90,6 +94,7 @@ class _Child:
         pid = os.getpid()
         needed_too_much = False
         answer: dict[str, Any]
+        self._logs.begin(request["bound"], request["log_levels"])
         try:
             handler = self._handler(request["handler"])
             args, kwargs = jsontext.loads(request["arguments"])
@@ -160,13 +165,10 @@ async def _awaited(coroutine: Any) -> Any:
 
 
 def _result(value: Any, max_bytes: int) -> str:
-    try:
-        text = jsontext.checked_dumps(value)
-    except InvalidJSONError as exc:
-        raise InvalidResultError(f"result: {exc.detail}") from None
-    if len(text) > max_bytes:
-        raise InvalidResultError(
-            f"the result has {len(text)} bytes; TASKFLOW_MAX_PAYLOAD_BYTES allows {max_bytes}"
+    text = result_text(value)
+    if (size := len(text.encode())) > max_bytes:
+        raise PayloadTooLargeError(
+            f"result: {size} bytes, more than TASKFLOW_MAX_PAYLOAD_BYTES ({max_bytes})"
         )
     return text
 
@@ -213,7 +215,8 @@ class _ChildContext:
         self.attempt: int = request["context"]["attempt"]
         self.traceparent: str | None = request["context"]["traceparent"]
         self.metadata: Mapping[str, Any] = request["context"]["metadata"]
-        self.log = _ParentLog(child)
+        self.request_id: str | None = request["bound"]["request_id"]
+        self.log = task_log(self)
         self.artifacts = ChildArtifacts(child.questions, request)
         self._child = child
         self._ends_at: float = time.monotonic() + request["timeout_seconds"]
@@ -229,26 +232,3 @@ class _ChildContext:
     def progress(self, percent: float, message: str | None = None) -> None:
         percent, message = checked_progress(percent, message)
         self._child.send(type="progress", percent=percent, message=message)
-
-
-class _ParentLog:
-    """Lines that the parent writes, so that they look like all others."""
-
-    def __init__(self, child: _Child) -> None:
-        self._child = child
-
-    def _send(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        plain = orjson.loads(orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS))
-        self._child.send(type="log", level=level, event=event, fields=plain)
-
-    def debug(self, event: str, **fields: Any) -> None:
-        self._send("debug", event, fields)
-
-    def info(self, event: str, **fields: Any) -> None:
-        self._send("info", event, fields)
-
-    def warning(self, event: str, **fields: Any) -> None:
-        self._send("warning", event, fields)
-
-    def error(self, event: str, **fields: Any) -> None:
-        self._send("error", event, fields)

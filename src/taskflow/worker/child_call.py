@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from taskflow.core import jsontext
 from taskflow.core.errors import WorkerCrashedError
+from taskflow.worker import child_logs
 from taskflow.worker.calls import Abandoned, Result
 from taskflow.worker.child_artifacts import answer_to
 from taskflow.worker.child_process import ChildProcess
-from taskflow.worker.context import metadata_of, task_log
+from taskflow.worker.context import bound_fields, metadata_of
 from taskflow.worker.progress import checked_progress
 from taskflow.worker.remote_errors import from_message
 from taskflow.worker.run import Run
@@ -87,8 +88,7 @@ class ChildCall:
                     run.progress = checked_progress(message["percent"], message["message"])
                     self._pool.heartbeat.progress_made()
                 case "log":
-                    write = getattr(task_log(run.attempt.task), message["level"])
-                    write(message["event"], **message["fields"])
+                    child_logs.write(message)
                 case "artifact":
                     artifacts = self._pool.execution.artifacts
                     process.reply(answer_to(message, artifacts, run.attempt.task))
@@ -113,6 +113,8 @@ class ChildCall:
                 "traceparent": task.traceparent,
                 "metadata": metadata_of(task),
             },
+            "bound": bound_fields(task),
+            "log_levels": child_logs.levels(),
             "timeout_seconds": task.timeout_seconds,
             "memory_bytes": options.process_memory_bytes
             if memory_mb is None

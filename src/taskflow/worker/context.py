@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from taskflow.core import jsontext, trace
 from taskflow.core.context import ContextLog
@@ -67,9 +67,40 @@ def metadata_of(task: ClaimedTask) -> dict[str, Any]:
     return dict(jsontext.loads(task.metadata)) if task.metadata else {}
 
 
-def task_log(task: ClaimedTask) -> ContextLog:
-    """A logger for the handler's own lines, which say which attempt they belong to, and which trace."""
-    fields = {} if task.traceparent is None else {"trace_id": trace.trace_id(task.traceparent)}
+def bound_fields(task: ClaimedTask) -> dict[str, Any]:
+    """What every line carries that is logged while the handler runs, by whatever library. None: it has none."""
+    return {
+        "task_id": task.task_id,
+        "tenant_id": task.tenant_id,
+        "attempt": task.attempt,
+        "request_id": task.request_id,
+    }
+
+
+class Attempted(Protocol):
+    """A `ClaimedTask`, or what a child process has been told of one."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def tenant_id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def request_id(self) -> str | None: ...
+    @property
+    def traceparent(self) -> str | None: ...
+
+
+def task_log(task: Attempted) -> ContextLog:
+    """A logger for the handler's own lines, which say which attempt they belong to, and which request and trace."""
+    fields: dict[str, Any] = {}
+    if task.request_id is not None:
+        fields["request_id"] = task.request_id
+    if task.traceparent is not None:
+        fields["trace_id"] = trace.trace_id(task.traceparent)
     return get_logger("taskflow.task").bind(
         task=task.task,
         task_id=task.task_id,

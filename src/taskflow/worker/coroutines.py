@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from taskflow.core import trace
 from taskflow.logs import bind_contextvars, get_logger
 from taskflow.worker.calls import Abandoned, Result
+from taskflow.worker.context import bound_fields
 from taskflow.worker.run import Run
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class CoroutineCall:
         assert self._start is not None
         assert self._run is not None
         task = self._run.attempt.task
-        bind_contextvars(task_id=task.task_id, tenant_id=task.tenant_id, attempt=task.attempt)
+        bind_contextvars(**bound_fields(task))
         trace.CURRENT.set(task.traceparent)
         pid = os.getpid()
         try:

@@ -16,7 +16,7 @@ from taskflow.core.errors import AttemptError, AttemptTimeoutError, StoreUnavail
 from taskflow.logs import bind_contextvars, get_logger
 from taskflow.worker.calls import Abandoned, Call, Result
 from taskflow.worker.child_call import START_SECONDS, ChildCall
-from taskflow.worker.context import AttemptContext
+from taskflow.worker.context import AttemptContext, bound_fields
 from taskflow.worker.coroutines import CoroutineCall
 from taskflow.worker.exits import as_error
 from taskflow.worker.interrupts import where_is
@@ -119,7 +119,7 @@ class Slot:
         assert handler is not None
         kind, task = handler.declared.executor, run.attempt.task
         # Until the next attempt: whatever this thread logs, the handler's libraries included, belongs to this one.
-        bind_contextvars(task_id=task.task_id, tenant_id=task.tenant_id, attempt=task.attempt)
+        bind_contextvars(**bound_fields(task))
         trace.CURRENT.set(task.traceparent)
         timeout = task.timeout_seconds
         run.started_at = started

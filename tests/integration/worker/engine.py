@@ -50,10 +50,13 @@ class Engine:
 
         return add if function is None else add(function)
 
-    def submit(self, task: str, *args: Any, **options: Any) -> str:
+    def submit(self, task: str, *args: Any, request_id: str | None = None, **options: Any) -> str:
         kwargs = options.pop("kwargs", {})
         submission = Submission(task, args, kwargs, SubmitOptions.of(**options))
-        return self.runtime.submissions.submit_one(DEFAULT_TENANT, submission).task_id
+        answer = self.runtime.submissions.submit_one(
+            DEFAULT_TENANT, submission, request_id=request_id
+        )
+        return answer.task_id
 
     def submit_many(self, task: str, arguments: list[tuple[Any, ...]], **options: Any) -> list[str]:
         """In one transaction and one send, so that a worker sees them all at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -11,14 +12,19 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from taskflow.core import trace
 from taskflow.core.context import TaskContext
 from taskflow.core.registry import Handler, Registry, TaskOptions
 from taskflow.core.retry import Reject, Retry
+from taskflow.logs import get_logger
 
 _handlers: list[Handler[..., Any]] = []
 
@@ -161,6 +167,33 @@ def report(ctx: TaskContext, *, steps: int) -> dict[str, Any]:
         ctx.progress(100 * (step + 1) / steps, f"step {step + 1}")
     ctx.log.info("reported", steps=steps)
     return {"attempt": ctx.attempt, "metadata": dict(ctx.metadata), "task": ctx.task}
+
+
+@in_process()
+def process_talks(level: str) -> None:
+    logging.getLogger("somebody.else").log(
+        logging.getLevelNamesMapping()[level], "from a %s", "process"
+    )
+
+
+@in_process()
+def process_tells_of_an_error() -> None:
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        logging.getLogger("somebody.else").exception("caught \ud800", extra={"x": object()})
+    warnings.warn("this is old", UserWarning, stacklevel=1)
+    get_logger("taskflow.odd").info("odd.event", big=2**70, text="\ud800", thing={1})
+
+
+class Answer(BaseModel):
+    n: int
+    when: timedelta = timedelta(seconds=5)
+
+
+@in_process()
+def process_answers(n: int) -> Answer:
+    return Answer(n=n)
 
 
 @in_process()

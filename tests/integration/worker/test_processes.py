@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from taskflow import logs
 from taskflow.core.task import ErrorClass, TaskStatus
 from tests.integration.worker import process_handlers
 from tests.integration.worker.engine import PATIENCE_SECONDS, Engine, wait_for
@@ -166,6 +168,32 @@ def test_the_context_works_across_the_pipe(engine: Engine) -> None:
     task = engine.final(task_id)
     assert task.result == {"attempt": 1, "metadata": {"order": 5}, "task": "report"}
     assert (task.progress, task.progress_message) == (100.0, "step 4")
+
+
+def test_a_child_says_no_more_than_its_parent_wants_to_hear(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for level, heard in (("warning", ["WARNING"]), ("debug", ["DEBUG", "INFO", "WARNING"])):
+        logs.configure(level, "json")
+        for said in ("DEBUG", "INFO", "WARNING"):
+            engine.run("process_talks", said)
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        found = [line["level"].upper() for line in lines if line["logger"] == "somebody.else"]
+        assert found == heard
+
+
+def test_errors_warnings_and_odd_fields_of_a_child_are_logged_whole(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("info", "json")
+    task_id = engine.run("process_tells_of_an_error").task_id
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    by_logger = {line["logger"]: line for line in lines if line.get("task_id") == task_id}
+    assert by_logger["somebody.else"]["event"] == "caught ?"
+    assert by_logger["somebody.else"]["exception"].endswith("KeyError: 'lost'")
+    assert "UserWarning: this is old" in by_logger["py.warnings"]["event"]
+    odd = by_logger["taskflow.odd"]
+    assert (odd["event"], odd["big"], odd["text"]) == ("odd.event", str(2**70), "?")
 
 
 def test_a_handler_defined_in_a_function_is_refused_with_the_reason(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from taskflow import logs
 from taskflow.core.context import TaskContext
 from taskflow.core.errors import StoreUnavailableError
 from taskflow.core.task import TaskStatus
+from tests.integration.worker import process_handlers
 from tests.integration.worker.engine import Engine, Gate
 
 
@@ -253,22 +254,57 @@ def test_large_arguments_wait_for_the_payload_store(make_engine: Any) -> None:
     assert engine.events(task.task_id).count("task.retrying") == 2
 
 
-def test_whatever_a_handler_logs_says_which_attempt_it_belongs_to(
-    engine: Engine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    @engine.handler
-    def sync() -> None:
-        logging.getLogger("somebody.else").warning("from a thread")
-
-    @engine.handler
-    async def coroutine() -> None:
-        logging.getLogger("somebody.else").warning("from a coroutine")
-
-    logs.configure("info", "json")
-    expected = {
-        engine.run("sync").task_id: "from a thread",
-        engine.run("coroutine").task_id: "from a coroutine",
-    }
+def said(capsys: pytest.CaptureFixture[str], logger: str = "somebody.else") -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    seen = {line["task_id"]: line["event"] for line in lines if line["logger"] == "somebody.else"}
-    assert seen == expected
+    return [line for line in lines if line["logger"] == logger]
+
+
+def test_whatever_a_handler_logs_says_which_attempt_it_belongs_to(
+    make_engine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = make_engine(
+        num_workers=1
+    )  # so that each attempt finds what the one before left behind
+    process_handlers.add_to(engine.registry)
+
+    @engine.handler
+    def thread_talks(level: str) -> None:
+        logging.getLogger("somebody.else").info("from a %s", "thread")
+
+    @engine.handler
+    async def coroutine_talks(level: str) -> None:
+        logging.getLogger("somebody.else").info("from a %s", "coroutine")
+
+    logs.configure("info", "json", service="worker")
+    engine.worker.start()
+    for executor in ("thread", "coroutine", "process"):
+        for request_id in ("r-1", None):
+            task = engine.run(f"{executor}_talks", "INFO", request_id=request_id)
+            [line] = said(capsys)
+            assert line.pop("ts")
+            assert line.pop("version")
+            expected = {
+                "level": "info",
+                "event": f"from a {executor}",
+                "logger": "somebody.else",
+                "service": "worker",
+                "task_id": task.task_id,
+                "tenant_id": "default",
+                "attempt": 1,
+            }
+            assert line == expected | ({"request_id": request_id} if request_id else {})
+
+
+def test_a_handler_may_return_a_model_wherever_it_runs(engine: Engine) -> None:
+    process_handlers.add_to(engine.registry)
+
+    @engine.handler
+    def thread_answers(n: int) -> process_handlers.Answer:
+        return process_handlers.Answer(n=n)
+
+    @engine.handler
+    async def coroutine_answers(n: int) -> process_handlers.Answer:
+        return process_handlers.Answer(n=n)
+
+    for executor in ("thread", "coroutine", "process"):
+        assert engine.run(f"{executor}_answers", 3).result == {"n": 3, "when": "PT5S"}
