@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from taskflow.adapters.queue.sqs.names import LONG, QueueNames
 from taskflow.core.errors import ConfigurationError
 from taskflow.core.registry import Registry, TaskOptions
 from taskflow.services.finding import Health
-from tests.support import aws, sqs
+from tests.support import aws, guard, sqs
 
 LONG_TASK_SECONDS = 60.0
 NORMAL = 2
@@ -55,8 +57,28 @@ def options(
     }
 
 
+@pytest.fixture
+def as_long_worker(
+    options: dict[str, Any], ministack_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """While it is entered, clients are made in the role that the template gives containers for long tasks."""
+    prefix = options["queue_prefix"]
+    who = guard.identity("LongWorkerRole", prefix=prefix, bucket=prefix)
+
+    @contextmanager
+    def enter() -> Iterator[None]:
+        with monkeypatch.context() as environment:
+            environment.setenv("AWS_SDK_UA_APP_ID", who)
+            yield
+
+    yield enter
+    assert guard.refused(ministack_url, who) == []
+
+
 def test_each_worker_runs_the_tasks_of_its_queues_and_no_others(
-    options: dict[str, Any], tmp_path: Path
+    options: dict[str, Any],
+    tmp_path: Path,
+    as_long_worker: Callable[[], AbstractContextManager[None]],
 ) -> None:
     with TaskFlow(**options, worker_queues="ordinary") as app:
         long = app.options(timeout=61).submit("double", number=1)
@@ -65,7 +87,7 @@ def test_each_worker_runs_the_tasks_of_its_queues_and_no_others(
         assert long.task().attempt == 0
         sqs.until(lambda: app.runtime.queue.depths()[NORMAL].ready == 1)
 
-    with TaskFlow(**options, worker_queues="long") as app:
+    with as_long_worker(), TaskFlow(**options, worker_queues="long") as app:
         assert app.handle(long.id).result(timeout=60) == 2
         short = app.submit("double", number=3)
         # One that failed, one that waited for another, one that was early: each comes back by its own queue.
@@ -93,12 +115,15 @@ def test_the_message_of_a_long_task_is_in_the_queue_of_its_priority(
 
 
 def test_what_a_worker_cannot_decode_goes_to_the_dead_letters_of_the_queue_it_was_in(
-    options: dict[str, Any], names: QueueNames, ministack_url: str
+    options: dict[str, Any],
+    names: QueueNames,
+    ministack_url: str,
+    as_long_worker: Callable[[], AbstractContextManager[None]],
 ) -> None:
     client = sqs.clients(ministack_url).calls
     url = client.get_queue_url(QueueName=names.name(NORMAL + LONG))["QueueUrl"]
     client.send_message(QueueUrl=url, MessageBody="not ours")
-    with TaskFlow(**options, worker_queues="long"):
+    with as_long_worker(), TaskFlow(**options, worker_queues="long"):
         found: list[Any] = []
         sqs.until(
             lambda: (
