@@ -233,7 +233,7 @@ class Doctor:
         )
 
     def _unknown_handlers(self) -> Finding:
-        """A worker that gets such a task fails it: what is known nowhere should be noticed before."""
+        """Workers warn of such a task once and leave it in the queue, so it waits for as long as nobody notices."""
         known = set(self._registered())
         for worker in self._live_workers():
             known.update(worker.details.get("tasks", ()))
@@ -250,7 +250,7 @@ class Doctor:
             Health.WARNING,
             f"{_tasks(count)} have a handler that is registered neither here nor by a running worker",
             count,
-            "name the modules that register them in TASKFLOW_TASKS, or cancel them: a worker would fail them",
+            "name the modules that register them in TASKFLOW_TASKS, or cancel them: until then they wait",
             tuple(f"{task} ({unknown[task]})" for task in sorted(unknown)[:EXAMPLES]),
         )
 

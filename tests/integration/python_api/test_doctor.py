@@ -148,6 +148,8 @@ def test_tasks_whose_handler_nobody_has_are_named(home: Path, registry: Registry
         finding = examine(app)["handlers"]
         assert (finding.health, finding.count) == (Health.WARNING, 2)
         assert finding.examples == ("anything (2)",)
+        assert finding.advice is not None
+        assert finding.advice.endswith("or cancel them: until then they wait")
 
         app.runtime.stores.workers.report(
             WorkerRecord("w", "host", 1, 0, 0, "running", {"tasks": ["anything"]})
