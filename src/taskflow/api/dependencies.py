@@ -71,6 +71,10 @@ async def _tenant(request: Request) -> str:
     return tenant_of(request)
 
 
+async def _request_id(request: Request) -> str | None:
+    return request_id_of(request)
+
+
 async def _task_id(
     task_id: Annotated[str, Path(json_schema_extra={"format": "uuid"}, description="Id of a task")],
 ) -> str:
@@ -81,5 +85,6 @@ async def _task_id(
 
 RuntimeParts = Annotated[Runtime, Depends(_runtime)]
 ThisInstance = Annotated[Instance, Depends(_instance)]
+RequestId = Annotated[str | None, Depends(_request_id)]
 Tenant = Annotated[str, Depends(_tenant)]
 TaskId = Annotated[str, Depends(_task_id)]

@@ -24,12 +24,10 @@ class Batches:
         self._most_bytes = REQUEST_BYTES
         self._most_items: int | None = None
 
-    def submit(
-        self, bodies: Sequence[Mapping[str, Any]]
-    ) -> list[Mapping[str, Any] | TaskFlowError]:
+    def submit(self, bodies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | TaskFlowError]:
         """The answer to each. Raises what is the matter with a request as a whole; those before it are accepted."""
         texts = [orjson.dumps(body) for body in bodies]
-        answers: list[Mapping[str, Any] | TaskFlowError] = []
+        answers: list[dict[str, Any] | TaskFlowError] = []
         while len(answers) < len(texts):
             chunk = self._next(texts, len(answers))
             try:

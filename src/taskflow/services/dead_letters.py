@@ -54,6 +54,7 @@ class DeadLetters:
         fingerprint: str | None = None,
         rate_per_second: float | None = None,
         limit: int = 10_000,
+        request_id: str | None = None,
     ) -> int:
         """Run dead letters anew: these ids, or up to ``limit`` that match. Returns how many.
 
@@ -73,6 +74,7 @@ class DeadLetters:
                 delay_seconds=delays,
                 max_queue_delay_seconds=self._sending.max_delay_seconds,
                 outbox=self._sending.needs_rows,
+                request_id=request_id,
             )
             self._sending.send(result.to_send)
             self._payloads.forget(result.payloads)
@@ -87,11 +89,13 @@ class DeadLetters:
         task: str | None = None,
         fingerprint: str | None = None,
         limit: int = 10_000,
+        request_id: str | None = None,
     ) -> int:
         """Put dead letters away: they stay failed, but leave the list. Returns how many."""
         keys = self._choose(tenant_id, task_ids, task, fingerprint, limit)
         return sum(
-            len(self._store.discard(keys[i : i + _CHUNK])) for i in range(0, len(keys), _CHUNK)
+            len(self._store.discard(keys[i : i + _CHUNK], request_id=request_id))
+            for i in range(0, len(keys), _CHUNK)
         )
 
     def _choose(

@@ -121,13 +121,14 @@ class Tasks:
 
     # --- by hand --------------------------------------------------------------------------------
 
-    def cancel(self, tenant_id: str, task_id: str) -> Task:
-        """A waiting task is cancelled when this returns, a running one is told to stop.
+    def cancel(self, tenant_id: str, task_id: str, *, request_id: str | None = None) -> Task:
+        """A waiting task is cancelled when this returns, a running one is told to stop. ``request_id`` is kept in the
+        task's history, as that of its submission is.
 
         Raises InvalidTransitionError when it is final already.
         """
         key = self._key(tenant_id, task_id)
-        result = self._store.cancel([key])
+        result = self._store.cancel([key], request_id=request_id)
         before = result.before[key]
         if before is None:
             raise _not_found(task_id)
@@ -144,7 +145,7 @@ class Tasks:
                 callback([key])
         return self.get(tenant_id, task_id)
 
-    def retry(self, tenant_id: str, task_id: str) -> Task:
+    def retry(self, tenant_id: str, task_id: str, *, request_id: str | None = None) -> Task:
         """Run a final task anew with all its retries. Raises InvalidTransitionError while it is not final."""
         key = self._key(tenant_id, task_id)
         result = self._store.redrive(
@@ -152,6 +153,7 @@ class Tasks:
             delay_seconds=[0.0],
             max_queue_delay_seconds=self._sending.max_delay_seconds,
             outbox=self._sending.needs_rows,
+            request_id=request_id,
         )
         before = result.before[key]
         if before is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from taskflow.core.events import EventType as E
 from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import TaskFilter, TaskKey, WorkerRecord
 from taskflow.ports.queue import Message
-from tests.contract.metadata.conftest import MetadataHarness, outcome
+from tests.contract.metadata.conftest import MAX_DELAY, MetadataHarness, outcome
 
 S = TaskStatus
+BY_HAND = {E.CANCELLED, E.CANCEL_REQUESTED, E.REDRIVEN, E.DISCARDED}
 
 
 EVERYTHING = TaskFilter()
@@ -225,6 +227,28 @@ def test_history_resumes_after_an_event(harness: MetadataHarness) -> None:
     first, *rest = harness.tasks.events("default", key.task_id, after=0, limit=10)
     assert harness.tasks.events("default", key.task_id, after=first.event_id, limit=10) == rest
     assert rest[0].data == {"attempt": 1, "worker_id": "w1"}
+
+
+def test_history_says_which_request_cancelled_redrove_and_discarded(
+    harness: MetadataHarness,
+) -> None:
+    key = harness.accepted()
+    harness.tasks.cancel([key], request_id="a")
+    run_anew = {"delay_seconds": [0.0], "max_queue_delay_seconds": MAX_DELAY, "outbox": False}
+    harness.tasks.redrive([key], request_id="b", **run_anew)  # type: ignore[arg-type]
+    harness.run(key, S.FAILED)
+    harness.tasks.discard([key], request_id="c")
+    harness.tasks.redrive([key], **run_anew)  # type: ignore[arg-type]
+    harness.claim(key)
+    harness.tasks.cancel([key], request_id="d")
+    events = harness.tasks.events("default", key.task_id, after=0, limit=20)
+    assert [(e.type.value, e.data) for e in events if e.type in BY_HAND] == [
+        ("task.cancelled", {"request_id": "a"}),
+        ("task.redriven", {"request_id": "b"}),
+        ("task.discarded", {"request_id": "c"}),
+        ("task.redriven", {}),  # embedded: there was no request
+        ("task.cancel_requested", {"request_id": "d"}),
+    ]
 
 
 def test_the_outbox_hands_out_what_is_due_once(harness: MetadataHarness) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -155,6 +156,42 @@ async def test_a_final_task_can_be_run_anew(
     assert (retried.status_code, retried.json()["status"]) == (200, "pending")
     assert work(runtime) == 1
     assert (await client.get(f"/tasks/{task_id}")).json()["status"] == status
+
+
+@works
+async def test_history_says_which_request_did_what_people_did(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async def ask(path: str, **body: Any) -> None:
+        name = path.rpartition("/")[2]
+        answer = await client.post(path, json=body or None, headers={"X-Request-ID": f"the-{name}"})
+        assert answer.status_code == 200, answer.text
+
+    task_id = await submit(client, "fail")
+    path = f"/api/v1/tasks/{task_id}"
+    await ask(f"{path}/cancel")
+    await ask(f"{path}/retry")
+    runtime.execution.start(runtime.queue.dequeue(max_messages=10, timeout_seconds=0))
+    await ask(f"{path}/cancel")
+    failed = await submit(client, "fail")
+    work(runtime)
+    await ask("/api/v1/dead-letters/redrive", task_ids=[failed])
+    work(runtime)
+    await ask("/api/v1/dead-letters/discard", all=True)
+
+    async def by_hand(task_id: str) -> list[tuple[str, str]]:
+        events = (await client.get(f"/api/v1/tasks/{task_id}/history")).json()["items"]
+        return [(e["type"], e["data"]["request_id"]) for e in events if "request_id" in e["data"]]
+
+    assert await by_hand(task_id) == [
+        ("task.cancelled", "the-cancel"),
+        ("task.redriven", "the-retry"),
+        ("task.cancel_requested", "the-cancel"),
+    ]
+    assert await by_hand(failed) == [
+        ("task.redriven", "the-redrive"),
+        ("task.discarded", "the-discard"),
+    ]
 
 
 @works

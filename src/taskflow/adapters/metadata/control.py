@@ -15,6 +15,7 @@ from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
 from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.events import EventType
 from taskflow.core.ids import first_id
+from taskflow.core.jsontext import dumps
 from taskflow.core.task import FINAL, TaskStatus, sources
 from taskflow.ports.metadata import CancelResult, RedriveResult, TaskKey
 
@@ -136,7 +137,7 @@ class SqlControl:
             )
         )
 
-    def cancel(self, keys: Sequence[TaskKey]) -> CancelResult:
+    def cancel(self, keys: Sequence[TaskKey], *, request_id: str | None = None) -> CancelResult:
         with self._database.write() as tx:
             states = self._load(tx, keys)
             running = [key for key, state in states.items() if state.status is TaskStatus.RUNNING]
@@ -144,12 +145,12 @@ class SqlControl:
             waiting = [key for key, state in states.items() if state.status in cancellable]
             if running:
                 tx.run(self._request_cancel, batch=batch_text(running))
-                self._events(tx, running, EventType.CANCEL_REQUESTED)
+                self._events(tx, running, EventType.CANCEL_REQUESTED, request_id)
             ended = list(waiting)
             if waiting:
                 tx.run(self._cancel, batch=batch_text(waiting), now=tx.now)
                 self._journal.unsend(tx, ((key, states[key].run_at) for key in waiting))
-                self._events(tx, waiting, EventType.CANCELLED)
+                self._events(tx, waiting, EventType.CANCELLED, request_id)
                 self._journal.tally(
                     tx,
                     [
@@ -167,6 +168,7 @@ class SqlControl:
         delay_seconds: Sequence[float],
         max_queue_delay_seconds: float,
         outbox: bool,
+        request_id: str | None = None,
     ) -> RedriveResult:
         delays = dict(zip(keys, delay_seconds, strict=True))
         payloads: list[str] = []
@@ -183,7 +185,7 @@ class SqlControl:
                     children = self._dependents.children(tx, list(left))
                     roots = [key for key in left if key not in children]
                 chosen = {key: left.pop(key) for key in roots}
-                payloads += self._run_anew(tx, chosen, due_at)
+                payloads += self._run_anew(tx, chosen, due_at, request_id)
                 sends += [Send(*key, s.task, s.priority, due_at[key]) for key, s in chosen.items()]
                 again = self._dependents.block_again(
                     tx,
@@ -203,7 +205,11 @@ class SqlControl:
         return RedriveResult(_before(keys, states), redriven, to_send, payloads)
 
     def _run_anew(
-        self, tx: Transaction, chosen: Mapping[TaskKey, _State], due_at: Mapping[TaskKey, int]
+        self,
+        tx: Transaction,
+        chosen: Mapping[TaskKey, _State],
+        due_at: Mapping[TaskKey, int],
+        request_id: str | None,
     ) -> list[str]:
         """Returns the payload keys of results that are forgotten."""
         rows = []
@@ -211,7 +217,7 @@ class SqlControl:
             status = TaskStatus.SCHEDULED if due_at[key] > tx.now else TaskStatus.PENDING
             rows.append((*key, status, due_at[key]))
         tx.run(self._redrive, batch=batch_text(rows))
-        self._events(tx, list(chosen), EventType.REDRIVEN)
+        self._events(tx, list(chosen), EventType.REDRIVEN, request_id)
         self._journal.tally(
             tx,
             [
@@ -221,7 +227,7 @@ class SqlControl:
         )
         return self._journal.forget_results(tx, list(chosen))
 
-    def discard(self, keys: Sequence[TaskKey]) -> list[TaskKey]:
+    def discard(self, keys: Sequence[TaskKey], *, request_id: str | None = None) -> list[TaskKey]:
         with self._database.write() as tx:
             states = self._load(tx, keys)
             chosen = [
@@ -229,7 +235,7 @@ class SqlControl:
             ]
             if chosen:
                 tx.run(self._discard, batch=batch_text(chosen))
-                self._events(tx, chosen, EventType.DISCARDED)
+                self._events(tx, chosen, EventType.DISCARDED, request_id)
         return chosen
 
     def purge(self, *, finished_before: int, limit: int) -> tuple[int, list[str]]:
@@ -284,8 +290,11 @@ class SqlControl:
             for row in rows
         }
 
-    def _events(self, tx: Transaction, keys: Sequence[TaskKey], kind: EventType) -> None:
-        self._journal.events(tx, [NewEvent(*key, kind, None, None) for key in keys])
+    def _events(
+        self, tx: Transaction, keys: Sequence[TaskKey], kind: EventType, request_id: str | None
+    ) -> None:
+        data = None if request_id is None else dumps({"request_id": request_id})
+        self._journal.events(tx, [NewEvent(*key, kind, None, data) for key in keys])
 
 
 def _before(

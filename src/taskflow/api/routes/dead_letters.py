@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from taskflow.api import examples
 from taskflow.api.body import JSONRoute
-from taskflow.api.dependencies import RuntimeParts, Tenant
+from taskflow.api.dependencies import RequestId, RuntimeParts, Tenant
 from taskflow.api.openapi import problems, with_body
 from taskflow.api.routes import PREFIX
 from taskflow.api.schemas import DeadLetterQuery, RedriveDeadLetters, SelectDeadLetters
@@ -46,6 +46,7 @@ def redrive(
     body: Annotated[RedriveDeadLetters, Body(openapi_examples=examples.REDRIVE)],
     runtime: RuntimeParts,
     tenant: Tenant,
+    request_id: RequestId,
 ) -> Redriven:
     """Send failed tasks again; ids that are no dead letters are left out."""
     count = runtime.dead_letters.redrive(
@@ -55,6 +56,7 @@ def redrive(
         fingerprint=body.fingerprint,
         rate_per_second=body.rate_per_second,
         limit=body.limit,
+        request_id=request_id,
     )
     return Redriven(redriven=count)
 
@@ -64,6 +66,7 @@ def discard(
     body: Annotated[SelectDeadLetters, Body(openapi_examples=examples.DISCARD)],
     runtime: RuntimeParts,
     tenant: Tenant,
+    request_id: RequestId,
 ) -> Discarded:
     """Put failed tasks away: they stay failed, but are no dead letters any more."""
     count = runtime.dead_letters.discard(
@@ -72,5 +75,6 @@ def discard(
         task=body.task,
         fingerprint=body.fingerprint,
         limit=body.limit,
+        request_id=request_id,
     )
     return Discarded(discarded=count)

@@ -15,6 +15,7 @@ from taskflow.api import examples
 from taskflow.api.body import HotRoute, JSONRoute
 from taskflow.api.dependencies import (
     Instance,
+    RequestId,
     RuntimeParts,
     TaskId,
     Tenant,
@@ -156,15 +157,21 @@ def get_history(
 
 
 @router.post("/tasks/{task_id}/cancel", response_model=Task, responses=problems(404, 409, 503))
-def cancel_task(task_id: TaskId, runtime: RuntimeParts, tenant: Tenant) -> Response:
+def cancel_task(
+    task_id: TaskId, runtime: RuntimeParts, tenant: Tenant, request_id: RequestId
+) -> Response:
     """Cancel a waiting task; ask a running one to stop (`cancel_requested`)."""
-    return json_response(runtime.tasks.cancel(tenant, task_id).model_dump_json())
+    task = runtime.tasks.cancel(tenant, task_id, request_id=request_id)
+    return json_response(task.model_dump_json())
 
 
 @router.post("/tasks/{task_id}/retry", response_model=Task, responses=problems(404, 409, 503))
-def retry_task(task_id: TaskId, runtime: RuntimeParts, tenant: Tenant) -> Response:
+def retry_task(
+    task_id: TaskId, runtime: RuntimeParts, tenant: Tenant, request_id: RequestId
+) -> Response:
     """Run a final task anew, with all its retries."""
-    return json_response(runtime.tasks.retry(tenant, task_id).model_dump_json())
+    task = runtime.tasks.retry(tenant, task_id, request_id=request_id)
+    return json_response(task.model_dump_json())
 
 
 async def _wait(instance: Instance, tenant: str, task_id: str, seconds: float) -> Task:

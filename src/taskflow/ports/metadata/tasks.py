@@ -48,8 +48,9 @@ class TaskStore(Protocol):
         self, tenant_id: str, task_id: str, *, after: int, limit: int
     ) -> builtins.list[Event]: ...
 
-    def cancel(self, keys: Sequence[TaskKey]) -> CancelResult:
-        """Waiting tasks become cancelled (their dependents fail), running ones are marked for their worker."""
+    def cancel(self, keys: Sequence[TaskKey], *, request_id: str | None = None) -> CancelResult:
+        """Waiting tasks become cancelled (their dependents fail), running ones are marked for their worker.
+        ``request_id``, here and below: of the HTTP request that asked for it, for the tasks' history."""
         ...
 
     def redrive(
@@ -59,6 +60,7 @@ class TaskStore(Protocol):
         delay_seconds: Sequence[float],
         max_queue_delay_seconds: float,
         outbox: bool,
+        request_id: str | None = None,
     ) -> RedriveResult:
         """Run final tasks anew, ``delay_seconds[i]`` from now, with all their retries; tasks that failed only because
         they depend on one of them wait for it again. Tasks that are not final are left alone."""
@@ -70,7 +72,9 @@ class TaskStore(Protocol):
         """Dead letters that match, oldest first; of ``task_ids`` if given."""
         ...
 
-    def discard(self, keys: Sequence[TaskKey]) -> builtins.list[TaskKey]:
+    def discard(
+        self, keys: Sequence[TaskKey], *, request_id: str | None = None
+    ) -> builtins.list[TaskKey]:
         """Put dead letters away: they leave the dead-letter list but stay failed. Returns those that were there."""
         ...
 
