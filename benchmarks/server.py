@@ -21,11 +21,12 @@ _LOOK_SECONDS = 0.005
 BODY = json.dumps({"task": "noop", "args": [1]}).encode()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     pid: int
     port: int
     accepted_seconds: float  # from the start of the process until its first task was accepted
+    stopped_seconds: float = 0.0  # from SIGTERM until the process had ended, then
 
 
 def taskflow_dev(*arguments: str) -> list[str]:
@@ -33,9 +34,16 @@ def taskflow_dev(*arguments: str) -> list[str]:
     return [str(Path(sys.executable).with_name("taskflow")), "dev", *arguments]
 
 
+def taskflow_worker(*arguments: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("taskflow")), "worker", *arguments]
+
+
 @contextmanager
-def serving(command: Sequence[str], directory: Path) -> Iterator[Server]:
-    """Run ``command`` (it reads `TASKFLOW_…`) until it has accepted a task; then end it by SIGTERM."""
+def serving(
+    command: Sequence[str], directory: Path, *, accepts_tasks: bool = True
+) -> Iterator[Server]:
+    """Run ``command`` (it reads `TASKFLOW_…`) until it has accepted a task, or is well if that is not for it to do;
+    then end it by SIGTERM."""
     port = _free_port()
     environment = {
         **{
@@ -46,6 +54,7 @@ def serving(command: Sequence[str], directory: Path) -> Iterator[Server]:
         },
         "TASKFLOW_HOME": str(directory),
         "TASKFLOW_PORT": str(port),
+        "TASKFLOW_WORKER_HEALTH_PORT": "0" if accepts_tasks else str(port),
         "TASKFLOW_TASKS": "benchmarks.handlers",
         "PYTHONPATH": str(ROOT),
     }
@@ -60,8 +69,10 @@ def serving(command: Sequence[str], directory: Path) -> Iterator[Server]:
             stderr=log,
         )
         try:
-            _until_accepted(process, port, directory / "server.log")
-            yield Server(process.pid, port, time.perf_counter() - began)
+            _until_answered(process, port, directory / "server.log", accepts_tasks)
+            server = Server(process.pid, port, time.perf_counter() - began)
+            yield server
+            server.stopped_seconds = _stop(process)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -72,14 +83,30 @@ def serving(command: Sequence[str], directory: Path) -> Iterator[Server]:
                 raise
 
 
-def _until_accepted(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> float:
+    began = time.perf_counter()
+    process.send_signal(signal.SIGTERM)
+    process.wait(_START_SECONDS)
+    return time.perf_counter() - began
+
+
+def _until_answered(
+    process: subprocess.Popen[bytes], port: int, log: Path, accepts_tasks: bool
+) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_START_SECONDS)
         try:
-            connection.request("POST", "/api/v1/tasks", BODY, {"Content-Type": "application/json"})
+            if accepts_tasks:
+                headers = {"Content-Type": "application/json"}
+                connection.request("POST", "/api/v1/tasks", BODY, headers)
+            else:
+                connection.request("GET", "/health")
             answer = connection.getresponse()
-            if answer.status != 202:
+            if answer.status == 503 and not accepts_tasks:
+                time.sleep(_LOOK_SECONDS)
+                continue
+            if answer.status not in (200, 202):
                 raise RuntimeError(f"the server answered {answer.status}: {answer.read()!r}")
         except ConnectionError:
             time.sleep(_LOOK_SECONDS)

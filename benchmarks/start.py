@@ -1,4 +1,5 @@
-"""Start: `import taskflow`, and `taskflow dev` until its first task is accepted over HTTP."""
+"""Start: `import taskflow`, and `taskflow dev` until its first task is accepted over HTTP. Stop: `taskflow dev` and
+`taskflow worker` that have nothing to do."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ import time
 from pathlib import Path
 
 from benchmarks.figures import Effort, Figure, command
-from benchmarks.server import serving, taskflow_dev
+from benchmarks.server import serving, taskflow_dev, taskflow_worker
 from benchmarks.surroundings import home
 
 _IMPORT_MS = 250
 _ACCEPTS_SECONDS = 1.5
+_STOPS_SECONDS = 1.0
+_SETTLE_SECONDS = 1.0  # after which there is nothing left of the start
 _IMPORTS = {
     "import taskflow": "import taskflow",
     "the main names": "from taskflow import TaskFlow, task",
@@ -44,6 +47,16 @@ def accepts_seconds(stored: Path | None) -> tuple[float, float]:
             return first, server.accepted_seconds
 
 
+def stops_seconds(command: list[str], *, accepts_tasks: bool) -> float:
+    """SIGTERM to an idle process until it is gone."""
+    with (
+        home(None) as directory,
+        serving(command, directory, accepts_tasks=accepts_tasks) as server,
+    ):
+        time.sleep(_SETTLE_SECONDS)
+    return server.stopped_seconds
+
+
 def measure(effort: Effort, stored: Path | None = None) -> list[Figure]:
     """Medians."""
     figures = []
@@ -68,6 +81,20 @@ def measure(effort: Effort, stored: Path | None = None) -> list[Figure]:
                 "s",
                 at_most=_ACCEPTS_SECONDS,
                 runs=tuple(values),
+            )
+        )
+    for name, started in (("dev", taskflow_dev()), ("worker", taskflow_worker())):
+        times = tuple(
+            stops_seconds(started, accepts_tasks=name == "dev") for _ in range(effort.starts)
+        )
+        figures.append(
+            Figure(
+                f"stop: taskflow {name}, idle",
+                statistics.median(times),
+                "s",
+                at_most=_STOPS_SECONDS,
+                runs=times,
+                note="from SIGTERM until the process is gone",
             )
         )
     return figures
