@@ -120,6 +120,11 @@ class Settings(BaseSettings):
         "AES256", description="Server-side encryption of objects"
     )
     s3_kms_key: str = Field("", description="Key for aws:kms; empty: the account's default key")
+    s3_public_endpoint_url: str = Field(
+        "",
+        description="Where clients reach S3, if not where the server does: a result_url is signed for this address. "
+        "For emulators",
+    )
     result_url_seconds: float = Field(
         900.0, ge=1, le=604_800, description="How long a presigned result_url works"
     )

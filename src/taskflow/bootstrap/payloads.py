@@ -19,11 +19,16 @@ def build_payload_store(settings: Settings) -> PayloadStore:
             from taskflow.adapters.payloads.s3 import THREADS, S3Payloads
             from taskflow.adapters.payloads.s3_client import s3_client
 
+            public = settings.s3_public_endpoint_url
             return S3Payloads(
                 # Beside its own threads, those that carry a single object: slots, the finisher, requests.
                 s3_client(
                     region=settings.aws_region, connections=2 * THREADS + settings.num_workers
                 ),
+                # It sends nothing.
+                signer=s3_client(region=settings.aws_region, connections=1, endpoint_url=public)
+                if public
+                else None,
                 bucket=_bucket(settings),
                 prefix=settings.s3_prefix,
                 encryption=settings.s3_encryption,

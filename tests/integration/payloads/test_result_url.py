@@ -62,6 +62,24 @@ def test_over_http_a_large_result_is_an_address_that_works_for_a_while(
         assert answer.json() == LARGE
 
 
+def test_the_address_is_signed_for_where_clients_reach_s3(
+    bucket: Bucket, emulator_url: str, tmp_path: Path
+) -> None:
+    """As in docker-compose.yml, where the server's name for it means nothing on the host."""
+    public = emulator_url.replace("127.0.0.1", "localhost")
+    settings = {"payload_backend": "s3", "s3_bucket": bucket.name, "inline_payload_bytes": 100}
+    with (
+        app_with(tmp_path, **settings, s3_public_endpoint_url=public) as app,
+        serving(app) as url,
+    ):
+        handle = app.submit("repeat", LARGE)
+        assert handle.result(timeout=20) == LARGE  # read where the server reaches it
+        address = httpx.get(f"{url}/api/v1/tasks/{handle.id}").json()["result_url"]
+    assert public != emulator_url
+    assert address.startswith(f"{public}/{bucket.name}/")
+    assert httpx.get(address).json() == LARGE
+
+
 def test_the_same_request_again_is_answered_with_the_address(app: TaskFlow, client: Client) -> None:
     handle = app.options(idempotency_key="once").submit("repeat", LARGE)
     handle.wait(20)

@@ -29,7 +29,8 @@ _List = list  # inside a class with a method `list` the name no longer means the
 
 
 class S3Payloads:
-    """PayloadStore in ``bucket``, below ``prefix``. Thread safe. ``client`` belongs to it from now on.
+    """PayloadStore in ``bucket``, below ``prefix``. Thread safe. ``client`` belongs to it from now on, and so does
+    ``signer``, which signs URLs for another address at which the same S3 is reached by those who are given them.
 
     A single object is carried by the caller's thread, several by up to `THREADS` of its own. Everything is encrypted
     on the server: with S3's keys (``AES256``), or with ``kms_key`` (``aws:kms``; None: the account's default key).
@@ -39,12 +40,14 @@ class S3Payloads:
         self,
         client: Any,
         *,
+        signer: Any | None = None,
         bucket: str,
         prefix: str = "",
         encryption: str = "AES256",
         kms_key: str | None = None,
     ) -> None:
         self._client = client
+        self._signer = signer or client
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._encryption = {"ServerSideEncryption": encryption}
@@ -114,7 +117,7 @@ class S3Payloads:
         if filename is not None:
             parameters["ResponseContentDisposition"] = f'attachment; filename="{filename}"'
         with talking_to(self._bucket, f"sign a URL of {key}"):
-            url: str = self._client.generate_presigned_url(
+            url: str = self._signer.generate_presigned_url(
                 "get_object", Params=parameters, ExpiresIn=max(1, int(seconds))
             )
         return url
@@ -127,6 +130,7 @@ class S3Payloads:
         """Waits for what is under way, then closes the connections."""
         self._threads.shutdown()
         self._client.close()
+        self._signer.close()
 
     def _put(self, item: tuple[str, bytes]) -> None:
         key, data = item

@@ -44,8 +44,9 @@ _THROTTLED = frozenset(
 )
 
 
-def s3_client(*, region: str | None, connections: int) -> Any:
-    """A thread-safe client of botocore with ``connections`` of its own; AWS's variables say to whom. Close it.
+def s3_client(*, region: str | None, connections: int, endpoint_url: str | None = None) -> Any:
+    """A thread-safe client of botocore with ``connections`` of its own, to ``endpoint_url``, else to whom AWS's variables
+    say. Close it.
 
     Raises ConfigurationError when boto3 is not installed or cannot be configured.
     """
@@ -65,13 +66,12 @@ def s3_client(*, region: str | None, connections: int) -> Any:
     }
     try:
         aws = session(region)
-        client = aws.create_client("s3", config=Config(**options))
+        client = aws.create_client("s3", endpoint_url=endpoint_url, config=Config(**options))
         if not client.meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn")):
             # An emulator: bucket.localhost is no address everywhere.
             client.close()
-            client = aws.create_client(
-                "s3", config=Config(**options, s3={"addressing_style": "path"})
-            )
+            by_path = Config(**options, s3={"addressing_style": "path"})
+            client = aws.create_client("s3", endpoint_url=endpoint_url, config=by_path)
     except (BotoCoreError, ValueError) as exc:
         raise ConfigurationError(f"S3 cannot be used as AWS's variables are set: {exc}") from exc
     return client
