@@ -13,6 +13,7 @@ from tests.integration.lambdas.conftest import Cloud
 from tests.support.lambda_events import alb, body_of, function_url, http_api, json_of
 from tests.support.lambda_runtime import FunctionError, LambdaFunction
 
+COUNTED = "tests.integration.lambdas.handlers,tests.integration.lambdas.counted_app"
 JSON = {"content-type": "application/json"}
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
 
@@ -133,9 +134,8 @@ def test_idempotency_works_across_containers(cloud: Cloud, api: LambdaFunction) 
     assert header(second, "idempotency-replayed") == "true"
 
 
-def test_the_application_is_built_once_and_survives_being_frozen(
-    cloud: Cloud, api: LambdaFunction
-) -> None:
+def test_the_application_is_built_once_and_survives_being_frozen(cloud: Cloud) -> None:
+    api = cloud.function("api", tasks=COUNTED)
     api.invoke(alb("GET", "/health"))
     cloud.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -145,6 +145,7 @@ def test_the_application_is_built_once_and_survives_being_frozen(
     assert answer["statusCode"] == 404  # not 503: the dead connection was noticed, and replaced
     assert api.starts == 1
     assert api.invoke(alb("GET", "/health/ready"))["statusCode"] == 200
+    assert len(api.lines("app.created")) == 1
 
 
 def test_one_connection_is_enough(cloud: Cloud, worker: LambdaFunction) -> None:
@@ -205,18 +206,20 @@ def test_an_event_of_another_sort_is_an_error(api: LambdaFunction) -> None:
     assert api.invoke(alb("GET", "/health"))["statusCode"] == 200
 
 
-def test_a_store_that_does_not_answer_is_a_503_until_it_does(
-    cloud: Cloud, postgres_url_factory: Callable[..., str]
-) -> None:
-    cloud.execute("SELECT 1")
-    name = cloud.runtime.database.url.database
-    host = cloud.runtime.database.url.set(database=f"{name}_missing")
-    api = cloud.function("api", database_url=host.render_as_string(hide_password=False))
-    answer = api.invoke(alb("GET", "/api/v1/tasks"))
-    assert answer["statusCode"] == 503
-    assert json_of(answer)["code"] == "store_unavailable"
-    assert "retry-after" in {key.lower() for key in answer["headers"]}
-    assert api.starts == 1
+def test_a_store_that_does_not_answer_is_a_503_until_it_does(cloud: Cloud) -> None:
+    api = cloud.function("api", tasks=COUNTED)
+    listing = alb("GET", "/api/v1/tasks")
+    with cloud.store_away():  # while the container starts
+        for _ in range(2):
+            answer = api.invoke(listing)
+            assert answer["statusCode"] == 503
+            assert json_of(answer)["code"] == "store_unavailable"
+            assert "retry-after" in {key.lower() for key in answer["headers"]}
+    assert api.invoke(listing)["statusCode"] == 200
+    with cloud.store_away():  # in the middle of its life
+        assert api.invoke(listing)["statusCode"] == 503
+    assert api.invoke(listing)["statusCode"] == 200
+    assert (api.starts, len(api.lines("app.created"))) == (1, 1)
 
 
 def test_a_wrong_setting_fails_the_start_with_its_name(cloud: Cloud) -> None:
