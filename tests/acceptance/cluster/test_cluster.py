@@ -196,12 +196,13 @@ def test_ctrl_c_stops_it_in_order_and_leaves_nothing_behind(
         "--instances=2",
         "--workers=1",
         "--emulator=ministack",
-        TASKFLOW_QUEUE_BACKEND="local",
+        TASKFLOW_QUEUE_POLL_SECONDS="1",
         TASKFLOW_TEST_DATABASE_URL=postgres_server.url,
     ) as cluster:
         cluster.until_said("Ctrl-C stops")
         marker = tmp_path / "marker"
         with Client(cluster.addresses[0]) as client:
+            assert client.submit("double", "a").result(PATIENCE_SECONDS) == "aa"
             client.submit("hold", str(marker))
         until(Path(f"{marker}.pid").exists)
         family = cluster.family()
@@ -214,7 +215,11 @@ def test_ctrl_c_stops_it_in_order_and_leaves_nothing_behind(
         assert cluster.process.wait(PATIENCE_SECONDS) == 0
         assert gone(family)
         events = re.findall(r"(task\.completed|worker\.stopped|server\.stopped)", cluster.plain)
-        assert events == ["task.completed", "worker.stopped", "server.stopped", "server.stopped"]
+        assert events == ["task.completed"] * 2 + [
+            "worker.stopped",
+            "server.stopped",
+            "server.stopped",
+        ]
         assert "\x1b[" in cluster.output  # colours: it is a terminal
         lines = [line for line in cluster.plain.splitlines() if line.strip(" ^C\r")]
         assert all(re.match(r"(\^C)?[a-z]+(-\d)? +\| ", line) for line in lines), cluster.plain

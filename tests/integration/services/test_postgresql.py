@@ -16,7 +16,7 @@ from taskflow.core.errors import CommitUnknownError, StoreUnavailableError
 from taskflow.core.retry import Retry
 from taskflow.core.submission import Accepted
 from taskflow.core.task import DEFAULT_TENANT
-from tests.integration.services.conftest import Engine, Engines, noop
+from tests.integration.services.conftest import Engine, Engines, ids, noop
 
 
 @pytest.fixture
@@ -88,6 +88,38 @@ def test_a_dead_worker_is_known_by_its_lease_only(engines: Callable[..., Engine]
     alive.clock.advance(0.4)
     assert alive.runtime.recovery.run_once() == 1
     assert alive.status(task_id) == "pending"
+
+
+def test_processes_that_recover_at_once_take_each_task_over_once(
+    engines: Callable[..., Engine],
+) -> None:
+    dead, *alive = [engines(lease_seconds=1) for _ in range(5)]
+    task = dead.handler(noop)
+    answers = dead.runtime.submissions.submit(DEFAULT_TENANT, [dead.ask(task) for _ in range(600)])
+    assert len(dead.start(600)) == 600  # two of recovery's batches
+    with dead.runtime.database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE tasks SET lease_until = lease_until - 2000000"))
+    assert [engine.runtime.recovery.run_once() for engine in alive] == [0] * 4
+    dead.clock.advance(0.4)
+    barrier = threading.Barrier(len(alive))
+    taken: list[int] = []
+
+    def recover(engine: Engine) -> None:
+        barrier.wait()
+        taken.append(engine.runtime.recovery.run_once())
+
+    threads = [threading.Thread(target=recover, args=(engine,)) for engine in alive]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 4, "one of them failed"
+    assert sum(taken) == 600
+    found = dead.runtime.tasks.get_many(DEFAULT_TENANT, ids(answers))
+    assert {(t.status.value, t.crash_count) for t in found} == {("pending", 1)}
+    with dead.runtime.database.read() as connection:
+        recovered = sa.text("SELECT task_id FROM events WHERE type = 'task.recovered'")
+        assert sorted(connection.scalars(recovered)) == sorted(ids(answers))
 
 
 def test_a_connection_that_breaks_before_the_commit_wrote_nothing(engine: Engine) -> None:

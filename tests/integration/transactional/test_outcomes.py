@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
 import pytest
 
 from taskflow.app import TaskFlow
@@ -10,6 +15,7 @@ from taskflow.core.errors import (
     TaskNotFoundError,
     UnknownDependencyError,
 )
+from taskflow.core.registry import Registry, TaskOptions
 from taskflow.core.submission import Submission, SubmitOptions
 from tests.integration.transactional.conftest import POSTGRESQL, Caller
 
@@ -142,3 +148,18 @@ def test_others_neither_wait_for_the_transaction_nor_see_it(app: TaskFlow, calle
     assert handle.id not in [task.task_id for task in app.list().items]
     caller.commit()
     assert handle.result(timeout=30) == 1
+
+
+@pytest.mark.parametrize("backend", ["aws"], indirect=True)
+def test_on_sqs_the_relay_sends_its_message_after_the_commit(
+    backend: dict[str, Any], tmp_path: Path
+) -> None:
+    registry = Registry()
+    registry.add(lambda x: x, name="echo_back", declared=TaskOptions())
+    app = TaskFlow(home=tmp_path / "home", handlers=registry, num_workers=1, **backend)
+    with app, closing(psycopg2.connect(backend["database_url"])) as connection:
+        handle = app.submit("echo_back", 7, connection=connection)
+        assert not any(map(sum, app.runtime.queue.depths().values())), "nothing is committed"
+        connection.commit()
+        assert handle.result(timeout=30) == 7
+        assert app.runtime.stores.outbox.next_due_seconds() is None, "it was sent, not only run"
