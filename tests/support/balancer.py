@@ -78,7 +78,7 @@ def balancing(
             start_new_session=True,
         )
     try:
-        _until_listening(process, port, log)
+        _until_started(process, log)
         yield BalancerProcess(process, port, log)
         assert "Traceback" not in log.read_text(), log.read_text()[-4_000:]
     finally:
@@ -91,11 +91,11 @@ def balancing(
             raise
 
 
-def _until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _until_started(process: subprocess.Popen[bytes], log: Path) -> None:
+    """And every instance has been asked once: the socket is open before that."""
     for _ in range(START_SECONDS * 50):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if "balancer.started" in log.read_text():
+            return
         try:
             process.wait(0.02)
         except subprocess.TimeoutExpired:

@@ -10,6 +10,8 @@ import asyncio
 import base64
 import hashlib
 import json
+import socket
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -61,18 +63,45 @@ class Instance:
         default_factory=threading.Event
     )  # a request that waits is here
 
+    resets: bool = False  # whoever connects, as a tunnel does whose other end is dead
+    conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self.serve(reader, writer))
+        self.conversations[task] = writer
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # Not in `serve`: one that is cancelled before it began would leave its connection open.
+        self.conversations.pop(task).transport.abort()
+
+    async def end(self, server: asyncio.Server) -> None:
+        """Nobody can connect any more; whoever is connected, or about to be, is let go."""
+        for listener in server.sockets:
+            # Before `close`: Python 3.11 forgets the sockets of those it is just accepting.
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            writers = list(self.conversations.values())
+            for task in self.conversations:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await asyncio.gather(*(one.wait_closed() for one in writers), return_exceptions=True)
+        server.close()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self.resets:
+            raw: socket.socket = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return
         try:
             await _Connection(self, reader, writer).run()
         except (OSError, asyncio.IncompleteReadError):
             self.gone.set()
-        finally:
-            writer.transport.abort()
 
 
 class _Connection:
@@ -105,7 +134,12 @@ class _Connection:
                     return
                 if self._http.they_are_waiting_for_100_continue:
                     await self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
-                seen.body = await self._body(keep=path != "/count")
+                if path == "/begins-early":
+                    await self._send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbegun")
+                if path == "/reads-late":
+                    self._instance.arrived.set()
+                    await asyncio.to_thread(self._instance.released.wait, 60)
+                seen.body = await self._body(keep=path not in {"/count", "/reads-late"})
             except h11.RemoteProtocolError as exc:
                 if "peer unexpectedly closed" not in str(exc):
                     self._instance.broken.append(str(exc))
@@ -142,7 +176,7 @@ class _Connection:
                 return event
 
     async def _body(self, *, keep: bool) -> bytes:
-        body = bytearray()
+        body, count = bytearray(), 0
         while True:
             event = await self._next()
             if event is None:
@@ -151,9 +185,9 @@ class _Connection:
                 if keep:
                     body += event.data
                 else:
-                    self._count = getattr(self, "_count", 0) + len(event.data)
+                    count += len(event.data)
             else:
-                return bytes(body) if keep else str(getattr(self, "_count", 0)).encode()
+                return bytes(body) if keep else str(count).encode()
 
     async def _send(self, data: bytes) -> None:
         self._writer.write(data)
@@ -168,7 +202,9 @@ class _Connection:
         """Whether the connection goes on."""
         instance = self._instance
         match path:
-            case "/echo" | "/count":
+            case "/begins-early":
+                await self._send(b"ended")
+            case "/echo" | "/count" | "/reads-late":
                 await self._whole(seen.body)
             case "/headers":
                 await self._whole(
@@ -300,15 +336,11 @@ def running(instance: Instance) -> Iterator[Instance]:
     ready, done = threading.Event(), asyncio.Event()
 
     async def main() -> None:
-        server = await asyncio.start_server(instance.serve, "127.0.0.1", instance.port)
+        server = await asyncio.start_server(instance.accept, "127.0.0.1", instance.port)
         instance.port = server.sockets[0].getsockname()[1]
         ready.set()
         await done.wait()
-        server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await instance.end(server)
 
     def run() -> None:
         try:
@@ -330,7 +362,7 @@ def running(instance: Instance) -> Iterator[Instance]:
 
 
 async def _main(port: int, log: Path) -> None:
-    server = await asyncio.start_server(Instance(port, log).serve, "127.0.0.1", port)
+    server = await asyncio.start_server(Instance(port, log).accept, "127.0.0.1", port)
     await server.serve_forever()
 
 
