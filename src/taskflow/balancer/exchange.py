@@ -78,6 +78,7 @@ class Exchange(Sending):
         self.connection = None
         self.is_done = True
         instance.active -= 1
+        instance.failures = 0
         shared = client.shared
         now = shared.monotonic()
         connection.rest(now)
@@ -179,6 +180,7 @@ class Exchange(Sending):
             instance.active -= 1
         if connection is not None:
             self.connection = None
+            connection.instance.failures = 0  # the answer was its own, not ours
             if client.unread_body is None:
                 connection.release(now)
             else:
@@ -269,6 +271,7 @@ class Exchange(Sending):
             return
         client = self._client
         self.has_started = True
+        connection.instance.failures = 0
         self.status = 101
         head = client_head(
             answer,

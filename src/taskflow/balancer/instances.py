@@ -55,7 +55,7 @@ class Instance:
         self.state: State = "unchecked"
         self.reason = ""  # why it is down
         self.streak = 0  # checks in a row that spoke against the present state
-        self.failures = 0  # connection errors in a row
+        self.failures = 0  # connection errors since its last whole answer
         self.recovered_at: float | None = None  # while it starts slowly
         self.drain_asked = False  # by an operator: whatever checks say
         self.active = 0
@@ -164,11 +164,11 @@ class Instances:
 
     # --- what is found out about them
 
-    def connected(self, instance: Instance) -> None:
-        instance.failures = 0
-
     def connection_failed(self, instance: Instance, why: str) -> None:
-        """A request could not reach it, or lost it. Enough of these in a row eject it until checks succeed again."""
+        """A request could not reach it, or lost it. Enough of these in a row eject it until checks succeed again.
+
+        Only a whole answer ends a row: what accepts connections may still have nobody behind it.
+        """
         instance.failures += 1
         if instance.failures >= self._rules.max_failures and instance.state in {"unchecked", "up"}:
             instance.become("down", f"ejected: {why}")

@@ -134,7 +134,6 @@ class Sending(ABC):
         if self.is_done:
             connection.close()
             return
-        shared.instances.connected(instance)
         self._touched_at = shared.monotonic()
         self._use(connection)
         self._client.update_reading()

@@ -78,6 +78,58 @@ def test_an_unreachable_instance_costs_no_request_of_any_method(
             assert balancer.states()[other.url] == "down", "ejected without a health check"
 
 
+def test_an_instance_that_accepts_and_resets_is_ejected(
+    directory: Path, instance: Instance, other_instance: Instance
+) -> None:
+    urls = [instance.url, other_instance.url]
+    with (
+        balancing(directory, urls, health_interval_seconds=60) as balancer,
+        httpx.Client(base_url=balancer.url) as client,
+    ):
+        instance.resets = True
+        connections = instance.connections
+        for _ in range(20):
+            assert client.get("/port").text == str(other_instance.port)
+        assert balancer.states()[instance.url] == "down"
+        assert instance.connections - connections == 3, "TASKFLOW_BALANCER_MAX_FAILURES"
+
+
+@pytest.mark.parametrize("path", ["/echo", "/chunked", "/until-close"])
+def test_answers_that_break_now_and_then_eject_nobody(
+    directory: Path, instance: Instance, path: str
+) -> None:
+    with balancing(directory, [instance.url], health_interval_seconds=60) as balancer:
+        with ExitStack() as stack:  # kept connections for all that follows: no new one is made
+            waiting = [stack.enter_context(connection(balancer.port)) for _ in range(12)]
+            for raw in waiting:
+                raw.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+            wait_for(lambda: instance.connections > len(waiting), "all have one")
+            instance.released.set()
+            for raw in waiting:
+                read_until(raw, b"waited")
+        for _ in range(4):
+            with pytest.raises(httpx.RemoteProtocolError):
+                httpx.get(f"{balancer.url}/half")
+            for _ in range(2 if path == "/until-close" else 3):
+                assert httpx.get(f"{balancer.url}{path}").status_code == 200
+        assert balancer.states() == {instance.url: "up"}
+
+
+def test_a_websocket_that_is_accepted_is_a_sign_of_life(
+    directory: Path, instance: Instance
+) -> None:
+    with balancing(directory, [instance.url], health_interval_seconds=60) as balancer:
+        for _ in range(4):
+            with pytest.raises(httpx.RemoteProtocolError):
+                httpx.get(f"{balancer.url}/half")
+            with connection(balancer.port) as raw:
+                raw.sendall(
+                    b"GET /shout HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: shout\r\n\r\n"
+                )
+                read_until(raw, b"HI\n")
+        assert balancer.states() == {instance.url: "up"}
+
+
 def test_all_instances_down_is_503_with_a_hint_when_to_come_back(directory: Path) -> None:
     with balancing(directory, [nobody(), nobody()]) as balancer:
         answer = httpx.post(f"{balancer.url}/echo", content=b"x")
