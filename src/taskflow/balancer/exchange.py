@@ -238,7 +238,8 @@ class Exchange(Sending):
         elif timeouts.request and now - self.started_at > timeouts.request:
             self._time_out(f"the whole exchange took more than {timeouts.request:g} s")
         elif self.has_started:
-            if now - self._touched_at > timeouts.idle:
+            # A body may still be on its way: bytes in either direction are a sign of life.
+            if now - max(self._touched_at, self._client.touched_at) > timeouts.idle:
                 self._time_out(f"no byte for {timeouts.idle:g} s")
         elif self._client.unread_body is not None:
             # While the instance takes nothing it is the instance that is slow, else the client.

@@ -37,7 +37,7 @@ class Sending(ABC):
     request_bytes: int
     started_at: float
     _head: bytes
-    _touched_at: float  # when the last byte of the request was sent, or one of the answer came
+    _touched_at: float  # when all of the request was sent, or a byte of the answer came; for the body the client knows
 
     def __init__(self, client: ClientConnection) -> None:
         self._client = client

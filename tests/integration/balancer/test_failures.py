@@ -25,6 +25,7 @@ from tests.support.balancer import (
     balancing,
     connection,
     converse,
+    read_all,
     read_until,
 )
 from tests.support.instance import Instance, running
@@ -236,6 +237,35 @@ def test_an_answer_that_falls_silent_breaks_off(directory: Path, instance: Insta
     with balancing(directory, [instance.url], idle_timeout_seconds=0.3) as balancer:
         got = converse(balancer.port, b"GET /half-then-wait HTTP/1.1\r\nHost: a\r\n\r\n")
         assert got.endswith(b"only this")
+
+
+def test_an_upload_that_goes_on_is_not_idle_though_the_answer_has_begun(
+    directory: Path, instance: Instance
+) -> None:
+    with (
+        balancing(directory, [instance.url], idle_timeout_seconds=1) as balancer,
+        connection(balancer.port) as raw,
+    ):
+        raw.sendall(b"POST /begins-early HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n")
+        read_until(raw, b"begun")
+        raw.settimeout(0.3)
+        for _ in range(8):
+            with pytest.raises(TimeoutError):
+                raw.recv(1)
+            raw.sendall(b"x")
+        raw.settimeout(10)
+        assert read_until(raw, b"ended").endswith(b"ended")
+
+
+def test_an_upload_that_stops_after_the_answer_has_begun_is_broken_off(
+    directory: Path, instance: Instance
+) -> None:
+    with (
+        balancing(directory, [instance.url], idle_timeout_seconds=0.3) as balancer,
+        connection(balancer.port) as raw,
+    ):
+        raw.sendall(b"POST /begins-early HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf")
+        assert read_all(raw).endswith(b"begun")
 
 
 def test_an_instance_that_accepts_no_connection_costs_no_request_and_alone_it_is_504(
