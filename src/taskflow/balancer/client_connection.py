@@ -127,6 +127,7 @@ class ClientConnection(RequestReading):
         else:
             data = own_page(self.shared, method, target, fields, close=self._closes)
         self.transport.write(data)
+        self.touched_at = self.shared.monotonic()
         if self._closes:
             self.close()
 

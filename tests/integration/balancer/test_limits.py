@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.balancer import balancing, connection, converse, read_all
 from tests.support.instance import Instance
+from tests.support.server import free_port
 
 
 def code_of(answer: bytes) -> str:
@@ -157,6 +158,21 @@ def test_a_kept_connection_is_closed_when_it_is_idle_for_long(
     ):
         raw.sendall(b"GET /port HTTP/1.1\r\nHost: a\r\n\r\n")
         assert read_all(raw).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_connection_on_which_the_balancer_itself_is_asked_is_not_idle(directory: Path) -> None:
+    with (
+        balancing(directory, [f"http://127.0.0.1:{free_port()}"], keep_alive_seconds=1) as balancer,
+        connection(balancer.port) as raw,
+    ):
+        raw.settimeout(0.3)
+        for _ in range(8):
+            raw.sendall(b"GET /_balancer/health HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert raw.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+            with pytest.raises(TimeoutError):
+                raw.recv(1)
+        raw.settimeout(10)
+        assert read_all(raw) == b"", "it is closed once nobody asks any more"
 
 
 @pytest.mark.parametrize(
