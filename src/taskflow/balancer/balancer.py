@@ -65,10 +65,11 @@ class Balancer:
         self.load_instances()
 
     def load_instances(self) -> None:
-        """From the options and the configuration file. Raises ConfigurationError, changing nothing."""
+        """From the options and the configuration file: what has changed there since the last time, so that a reload for
+        a new certificate undoes nothing. Raises ConfigurationError, changing nothing."""
         file = self.options.config_file
         urls = read_config(file) if file is not None else ()
-        self.instances.replace([*self.options.instances, *urls])
+        self.instances.configure([*self.options.instances, *urls])
 
     def reload(self) -> list[str]:
         """Configuration file and certificate anew. What is wrong, in sentences; that part stays as it was."""

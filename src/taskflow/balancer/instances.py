@@ -107,6 +107,7 @@ class Instances:
         self._counts_of = counts_of
         self._monotonic = monotonic
         self._by_name: dict[str, Instance] = {}
+        self._configured: list[str] = []  # names, as `configure` was told the last time
         self.available: list[Instance] = []
         self.any_slow = False  # whether weights differ
         self.alike: list[Instance] = []  # the available ones, when all weigh the same
@@ -142,14 +143,18 @@ class Instances:
         instance.close_idle()
         self.on_removed(instance)
 
-    def replace(self, urls: Iterable[str]) -> None:
-        """Make these the instances; those that stay keep their state. Raises ConfigurationError, changing nothing."""
-        wanted = {parse_address(url).url: url for url in urls}
-        for name, instance in list(self._by_name.items()):
-            if name not in wanted:
+    def configure(self, urls: Iterable[str]) -> None:
+        """Add those that were not among the last call's ``urls``, remove those that are no longer. All others stay as
+        they are: also what was added or removed in between. Raises ConfigurationError, changing nothing."""
+        wanted = [parse_address(url).url for url in urls]
+        before, self._configured = self._configured, wanted
+        for name in before:
+            instance = self._by_name.get(name)
+            if name not in wanted and instance is not None:
                 self.remove(instance)
-        for url in wanted.values():
-            self.add(url)
+        for name in wanted:
+            if name not in before:
+                self.add(name)
 
     def weight(self, instance: Instance) -> float:
         """1, or less while it starts slowly."""

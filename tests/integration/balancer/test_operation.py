@@ -159,6 +159,41 @@ def test_the_configuration_file_is_read_again_on_sighup(
         assert set(balancer.states()) == {other_instance.url}
 
 
+def test_a_reload_changes_what_has_changed_in_the_file_and_nothing_else(directory: Path) -> None:
+    def url(number: int) -> str:
+        return f"http://127.0.0.2:{number}"
+
+    def write(*numbers: int) -> None:
+        file.write_text(f"instances = {json.dumps([url(number) for number in numbers])}")
+
+    file = directory / "balancer.toml"
+    write(1, 2)
+    with (
+        balancing(directory, [url(3)], arguments=["--config", str(file)]) as balancer,
+        httpx.Client(base_url=f"{balancer.url}/_balancer", headers=AUTHORIZED) as admin,
+    ):
+
+        def instances() -> set[str]:
+            return set(balancer.states())
+
+        admin.delete("/instances", params={"url": url(1)}).raise_for_status()
+        admin.delete("/instances", params={"url": url(3)}).raise_for_status()
+        admin.post("/instances", params={"url": url(4)}).raise_for_status()
+        admin.post("/instances/drain", params={"url": url(2)}).raise_for_status()
+        balancer.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "balancer.reloaded" in balancer.log.read_text(), "it is read again")
+        assert instances() == {url(2), url(4)}
+        assert balancer.states()[url(2)] == "draining"
+        write(1, 5)
+        admin.post("/reload").raise_for_status()
+        assert instances() == {url(4), url(5)}, "2 is gone from the file, 5 is new, 1 is neither"
+        write(5)
+        admin.post("/reload").raise_for_status()
+        write(1, 3, 5)
+        admin.post("/reload").raise_for_status()
+        assert instances() == {url(1), url(4), url(5)}, "named anew, and configured all the time"
+
+
 def test_health_checks_take_out_and_bring_back(
     directory: Path, instance: Instance, other_instance: Instance
 ) -> None:

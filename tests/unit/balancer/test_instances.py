@@ -131,18 +131,30 @@ def test_going_down_again_ends_a_slow_start(farm: Farm) -> None:
     assert farm.instances.weight(one) == pytest.approx(0.1)
 
 
-def test_replacing_keeps_the_state_of_those_that_stay(farm: Farm) -> None:
+def test_those_that_stay_configured_keep_their_state(farm: Farm) -> None:
+    farm.instances.configure([one.name for one in farm.all])
     added, removed = list[str](), list[str]()
     farm.instances.on_added = lambda one: added.append(one.name)
     farm.instances.on_removed = lambda one: removed.append(one.name)
     first, second, third = farm.all
     farm.take_down(second)
-    farm.instances.replace([second.name, third.name, "http://10.0.0.9:80"])
+    farm.instances.configure([second.name, third.name, "http://10.0.0.9:80"])
     assert (added, removed) == (["http://10.0.0.9:80"], [first.name])
     assert farm.instances.get(second.name) is second
     assert second.state == "down"
     assert first.state == "removed"
     assert not first.available
+
+
+def test_what_was_added_and_removed_at_run_time_stays_so(farm: Farm) -> None:
+    first, second, third = [one.name for one in farm.all]
+    farm.instances.configure([first, second])
+    farm.instances.remove(farm.all[0])
+    farm.instances.configure([first, second])
+    assert [one.name for one in farm.instances] == [second, third]
+    farm.instances.configure([second])
+    farm.instances.configure([second, first])
+    assert [one.name for one in farm.instances] == [second, third, first]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +172,7 @@ def test_replacing_keeps_the_state_of_those_that_stay(farm: Farm) -> None:
 )
 def test_an_address_that_is_none_changes_nothing(farm: Farm, url: str) -> None:
     with pytest.raises(ConfigurationError):
-        farm.instances.replace(["http://10.0.0.9:80", url])
+        farm.instances.configure(["http://10.0.0.9:80", url])
     assert list(farm.instances) == farm.all
 
 
