@@ -145,7 +145,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         0.0,
         ge=0,
-        description="How long a stopping API serves on while /health says draining; balancers need 2 checks' time",
+        description="How long an API serves on after SIGTERM, /health saying draining; balancers need 2 checks' time",
     )
     max_wait_seconds: float = Field(30.0, ge=0, description="Longest ?wait= of GET /tasks/{id}")
 

@@ -38,9 +38,10 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests being answered and return.
 
-    While it stops, `/health` answers 503 and held requests (`?wait=`) are answered at once. A second signal ends
-    what still runs. ``on_signal`` is called in the signal handler, with 1 at the first signal, 2 at the second.
-    Signals are handled only in the main thread. ``has_to_stop`` is asked once they are: whether one came before.
+    While it stops, `/health` answers 503 and held requests (`?wait=`) are answered at once; after SIGTERM it serves on
+    for ``drain_seconds`` first. A second signal ends what still runs. ``on_signal`` is called in the signal handler,
+    with 1 at the first signal, 2 at the second. Signals are handled only in the main thread. ``has_to_stop`` is asked
+    once they are: whether one came before.
     Raises CannotListenError.
     """
     listener = listener or listen(settings.host, settings.port)
@@ -123,6 +124,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._signals += 1
+        if sig == signal.SIGINT:
+            self.drain_seconds = 0.0  # Ctrl-C: somebody waits, and nobody takes over
         self.should_exit = True
         self.force_exit = self._signals > 1
         if self._loop is not None:

@@ -15,6 +15,7 @@ from taskflow.cli.options import Host, Tasks, given
 _BUCKET = "taskflow-cluster"
 _SERVER = "TASKFLOW_TEST_DATABASE_URL"
 _POLL, _POLL_SECONDS = "TASKFLOW_QUEUE_POLL_SECONDS", "2"
+_DRAIN = "TASKFLOW_DRAIN_SECONDS"
 
 
 class Emulated(StrEnum):
@@ -90,6 +91,8 @@ def cluster(
             "TASKFLOW_TASKS": ",".join(settings.tasks),
             # A worker that stops waits for its long polls, and requests to an emulator cost nothing.
             _POLL: variables.get(_POLL, _POLL_SECONDS),
+            # Two health checks, and a little: an instance can be restarted without a failed request.
+            _DRAIN: variables.get(_DRAIN, f"{2 * settings.balancer_health_interval_seconds + 1:g}"),
         },
         environment=variables,
     )

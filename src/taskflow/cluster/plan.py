@@ -100,6 +100,7 @@ def _apis(plan: Plan) -> Group:
             environment=plan.settings,
             is_ready=_is_healthy(plan.host, port),
             stop_seconds=plan.grace_seconds + _CLOSE_SECONDS,
+            stop_signal=signal.SIGINT,  # the balancer is gone by then: no drain
         )
         for number, port in enumerate(plan.ports, 1)
     ]

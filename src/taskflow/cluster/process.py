@@ -14,7 +14,8 @@ class ProcessSpec:
 
     ``is_ready`` is asked again and again until it says yes, from one thread; None makes it a step, which is done when
     it has ended with exit code 0. ``log_file``: where its output goes instead of onto the screen. ``orphan_signal``:
-    what it gets when the cluster's own process has died. ``repeats``: steps to take again after it was restarted.
+    what it gets when the cluster's own process has died; ``stop_signal``: when all of the cluster stops.
+    ``repeats``: steps to take again after it was restarted.
     """
 
     name: str
@@ -25,6 +26,7 @@ class ProcessSpec:
     log_file: Path | None = None
     stop_seconds: float = 5.0
     orphan_signal: signal.Signals = signal.SIGKILL
+    stop_signal: signal.Signals = signal.SIGTERM
     repeats: tuple[str, ...] = ()
 
 

@@ -191,7 +191,7 @@ class Supervisor:
     def _stop_group(self, members: list[_Member]) -> bool:
         began, asked = self._monotonic(), self._asked
         for member in members:
-            self._signal(member, signal.SIGTERM)
+            self._signal(member, member.spec.stop_signal)
         is_clean = self._asked < 2
         patience = max((member.spec.stop_seconds for member in members), default=0.0)
         deadline = began + (patience if is_clean else _HURRY_SECONDS)

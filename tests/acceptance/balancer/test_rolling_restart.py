@@ -22,14 +22,16 @@ ROUNDS = 2
 
 
 @contextmanager
-def api(port: int, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+def api(
+    port: int, directory: Path, *, drain_seconds: float = 0.5
+) -> Iterator[subprocess.Popen[bytes]]:
     log = directory / f"api-{port}.log"
     environment = {
         **os.environ,
         "TASKFLOW_HOME": str(directory / "home"),
         "TASKFLOW_PORT": str(port),
         "TASKFLOW_TASKS": "examples.sample_tasks",
-        "TASKFLOW_DRAIN_SECONDS": "0.5",
+        "TASKFLOW_DRAIN_SECONDS": str(drain_seconds),
         "PYTHONPATH": str(ROOT),
     }
     with log.open("ab") as output:
@@ -59,6 +61,12 @@ def submit_on_and_on(url: str, stop: threading.Event, outcomes: Counter[object])
                 outcomes["GET", answer.status_code] += 1
             except httpx.HTTPError as exc:
                 outcomes[type(exc).__name__] += 1
+
+
+def test_ctrl_c_does_not_drain(tmp_path: Path) -> None:
+    with api(free_port(), tmp_path, drain_seconds=300) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(START_SECONDS) == 0
 
 
 def test_a_rolling_restart_fails_no_request(tmp_path: Path) -> None:
