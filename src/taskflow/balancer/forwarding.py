@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from taskflow.core.errors import ConfigurationError
 
 VIA = b"Via: 1.1 taskflow\r\n"
-# Dropped when the peer is not trusted; X-Real-IP always, since nothing of ours sets it.
+# Dropped when the peer is not trusted. Else merged with what we say ourselves, or passed on where we say nothing.
 CLAIMS = frozenset(
     {
         b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port",

@@ -59,13 +59,14 @@ def test_a_trusted_proxys_claims_are_kept_and_extended() -> None:
     told = forwarded(
         b"X-Forwarded-For: 1.1.1.1", b"X-Forwarded-For: 2.2.2.2", b"X-Forwarded-Proto: https",
         b"X-Forwarded-Host: shop", b"Forwarded: for=1.1.1.1", b"X-Forwarded-Port: 443",
-        peer=PROXY,
+        b"X-Real-IP: 1.1.1.1", peer=PROXY,
     )  # fmt: skip
     assert told["X-Forwarded-For"] == "1.1.1.1, 2.2.2.2, 10.0.0.1"
     assert told["X-Forwarded-Proto"] == "https"
     assert told["X-Forwarded-Host"] == "shop"
     assert told["Forwarded"] == 'for=1.1.1.1, for=10.0.0.1;proto=http;host="example.com"'
     assert told["x-forwarded-port"] == "443"
+    assert told["x-real-ip"] == "1.1.1.1", "nothing of ours says this one, so it is passed on"
 
 
 def test_an_ipv6_address_is_quoted_where_it_must_be() -> None:
