@@ -194,6 +194,31 @@ def test_a_reload_changes_what_has_changed_in_the_file_and_nothing_else(director
         assert instances() == {url(1), url(4), url(5)}, "named anew, and configured all the time"
 
 
+def test_the_strategy_is_the_one_that_was_chosen(
+    directory: Path, instance: Instance, other_instance: Instance
+) -> None:
+    urls = [instance.url, other_instance.url]
+    with balancing(directory, urls, strategy="least_connections") as balancer:
+        assert balancer.status()["strategy"] == "least_connections"
+        with connection(balancer.port) as busy:
+            busy.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+            wait_for(lambda: any(one.arrived.is_set() for one in (instance, other_instance)), "it")
+            idle = other_instance if instance.arrived.is_set() else instance
+            ports = {httpx.get(f"{balancer.url}/port").text for _ in range(6)}
+            assert ports == {str(idle.port)}
+            instance.released.set()
+            other_instance.released.set()
+            read_until(busy, b"waited")
+        wait_for(lambda: {one["active"] for one in _instances(balancer)} == {0}, "it is over")
+        assert len({httpx.get(f"{balancer.url}/port").text for _ in range(4)}) == 2
+
+
+def _instances(balancer: BalancerProcess) -> list[dict[str, object]]:
+    instances = balancer.status()["instances"]
+    assert isinstance(instances, list)
+    return instances
+
+
 def test_health_checks_take_out_and_bring_back(
     directory: Path, instance: Instance, other_instance: Instance
 ) -> None:

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -39,42 +40,47 @@ def balancer_of_one(
 
 
 @pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def instance_of_nginx() -> Iterator[Instance]:
+    with running(Instance()) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def nginx(instance_of_nginx: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Its port: a plain reverse proxy over an instance of its own."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     assert Path(program).exists(), "needed for this test: apt-get install nginx"
     directory, port = tmp_path_factory.mktemp("nginx"), free_port()
-    with running(Instance()) as instance:
-        temporary = "".join(
-            f"{kind}_temp_path {directory}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        configuration = directory / "nginx.conf"
-        configuration.write_text(
-            f"daemon off; pid {directory}/pid; worker_processes 1; error_log {directory}/error.log;"
-            f"events {{ worker_connections 256; }} http {{ access_log off; {temporary}"
-            f"upstream instances {{ server 127.0.0.1:{instance.port}; keepalive 8; }}"
-            f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://instances;"
-            "proxy_http_version 1.1; proxy_set_header Host $http_host;"
-            'proxy_set_header Connection ""; proxy_request_buffering off; proxy_ignore_client_abort on; } } }'
-        )
-        with subprocess.Popen(
-            [program, "-c", str(configuration), "-e", f"{directory}/error.log"]
-        ) as process:
-            try:
-                for _ in range(500):
+    temporary = "".join(
+        f"{kind}_temp_path {directory}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    configuration = directory / "nginx.conf"
+    configuration.write_text(
+        f"daemon off; pid {directory}/pid; worker_processes 1; error_log {directory}/error.log;"
+        f"events {{ worker_connections 256; }} http {{ access_log off; {temporary}"
+        f"upstream instances {{ server 127.0.0.1:{instance_of_nginx.port}; keepalive 8; }}"
+        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://instances;"
+        "proxy_http_version 1.1; proxy_set_header Host $http_host;"
+        'proxy_set_header Connection ""; proxy_request_buffering off; proxy_ignore_client_abort on; } } }'
+    )
+    with subprocess.Popen(
+        [program, "-c", str(configuration), "-e", f"{directory}/error.log"]
+    ) as process:
+        try:
+            for _ in range(500):
+                try:
+                    converse(port, b"GET /ready HTTP/1.0\r\n\r\n")
+                    break
+                except OSError:
+                    assert process.poll() is None
                     try:
-                        converse(port, b"GET /ready HTTP/1.0\r\n\r\n")
-                        break
-                    except OSError:
-                        assert process.poll() is None
-                        try:
-                            process.wait(0.02)
-                        except subprocess.TimeoutExpired:
-                            pass
-                yield port
-            finally:
-                process.terminate()
+                        process.wait(0.02)
+                    except subprocess.TimeoutExpired:
+                        pass
+            yield port
+        finally:
+            process.terminate()
 
 
 def final_statuses(answer: bytes) -> list[int]:
@@ -137,13 +143,23 @@ REQUESTS = st.builds(
 )
 @given(requests=st.lists(REQUESTS, min_size=1, max_size=3).map(b"".join))
 def test_made_up_requests_are_refused_or_read_in_one_way(
-    requests: bytes, balancer_of_one: BalancerProcess, instance_of_ours: Instance
+    requests: bytes,
+    balancer_of_one: BalancerProcess,
+    instance_of_ours: Instance,
+    nginx: int,
+    instance_of_nginx: Instance,
 ) -> None:
-    instance_of_ours.seen.clear()
-    instance_of_ours.broken.clear()
+    for instance in (instance_of_ours, instance_of_nginx):
+        instance.seen.clear()
+        instance.broken.clear()
     statuses = final_statuses(converse(balancer_of_one.port, requests))
     assert instance_of_ours.broken == []
     answered = [status for status in statuses if status < 400]
     assert len(instance_of_ours.seen) == len(answered)
     assert [status for status in statuses if status >= 500 and status not in {501, 505}] == []
     assert all(status < 400 for status in statuses[:-1]), "nothing is read after a refusal"
+    theirs = final_statuses(converse(nginx, requests))
+    passed = list(takewhile(lambda status: status < 400, theirs))
+    assert len(answered) <= len(passed), f"more lenient than Nginx: {statuses}, {theirs}"
+    for ours, others in zip(instance_of_ours.seen, instance_of_nginx.seen, strict=False):
+        assert (ours.method, ours.target, ours.body) == (others.method, others.target, others.body)

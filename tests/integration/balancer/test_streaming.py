@@ -12,7 +12,8 @@ from tests.support.instance import Instance
 from tests.support.waiting import wait_for
 
 MIB = 2**20
-BODY_BYTES = 512 * MIB
+BODY_BYTES = 1024 * MIB
+UNREAD_BYTES = 64 * MIB  # more than the network holds between client and instance
 GROWTH_BYTES = 24 * MIB
 
 
@@ -82,6 +83,25 @@ def test_a_client_that_does_not_read_stops_the_instance(
     wait_for(lambda: any(one.gone.is_set() for one in instances), "the instance is told to stop")
 
 
+def test_an_instance_that_does_not_read_a_body_stops_the_client(
+    balancer: BalancerProcess, instances: list[Instance], memory: psutil.Process
+) -> None:
+    before = memory.memory_info().rss
+    with connection(balancer.port, timeout=1) as raw:
+        raw.sendall(
+            b"POST /reads-late HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % UNREAD_BYTES
+        )
+        wait_for(lambda: any(one.arrived.is_set() for one in instances), "it has the head")
+        left = _sent_until_blocked(raw, memoryview(bytes(UNREAD_BYTES)))
+        assert left, "somebody has taken all of it"
+        assert memory.memory_info().rss - before < UNREAD_BYTES // 8
+        for instance in instances:
+            instance.released.set()
+        raw.settimeout(30)
+        raw.sendall(left)
+        assert read_until(raw, b"%d" % UNREAD_BYTES).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_an_instance_that_does_not_read_stops_the_client(
     balancer: BalancerProcess, instances: list[Instance], memory: psutil.Process
 ) -> None:
@@ -105,6 +125,16 @@ def test_a_client_that_leaves_takes_its_request_along(
         wait_for(lambda: _active(balancer) == 1, "the instance has the first half")
     wait_for(lambda: _active(balancer) == 0, "it is given up")
     assert [seen for one in instances for seen in one.seen] == [], "half a request is none"
+
+
+def _sent_until_blocked(raw: socket.socket, data: memoryview) -> memoryview:
+    """What is left when the other side takes no more."""
+    try:
+        while data:
+            data = data[raw.send(data[:MIB]) :]
+    except TimeoutError:
+        pass
+    return data
 
 
 def _active(balancer: BalancerProcess) -> int:
