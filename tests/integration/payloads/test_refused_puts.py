@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ class Payloads(NamedTuple):
 
 
 @pytest.fixture(params=["files", "s3"])
-def payloads(request: pytest.FixtureRequest, tmp_path: Path) -> Payloads:
+def payloads(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Payloads]:
     """Where they are kept, and how to make it refuse them."""
     if request.param == "files":
         directory = tmp_path / "home" / "payloads"
@@ -36,17 +36,18 @@ def payloads(request: pytest.FixtureRequest, tmp_path: Path) -> Payloads:
             shutil.rmtree(directory, ignore_errors=True)
             directory.write_text("no directory")
 
-        return Payloads({}, block, directory.unlink)
+        yield Payloads({}, block, directory.unlink)
+        return
     url: str = request.getfixturevalue("moto_url")
     request.getfixturevalue("at_endpoint")(url)
     s3, name = aws.client("s3", url), aws.unique("refused")
-    request.addfinalizer(s3.close)
     s3.create_bucket(Bucket=name)
-    return Payloads(
+    yield Payloads(
         {"payload_backend": "s3", "s3_bucket": name},
         lambda: s3.delete_bucket(Bucket=name),
         lambda: s3.create_bucket(Bucket=name),
     )
+    s3.close()
 
 
 def rows(app: TaskFlow) -> dict[str, int]:

@@ -45,7 +45,7 @@ _THROTTLED = frozenset(
 
 
 def s3_client(*, region: str | None, connections: int, endpoint_url: str | None = None) -> Any:
-    """A thread-safe client of botocore with ``connections`` of its own, to ``endpoint_url``, else to whom AWS's variables
+    """A thread-safe client of botocore with ``connections`` of its own, to ``endpoint_url`` or where AWS's variables
     say. Close it.
 
     Raises ConfigurationError when boto3 is not installed or cannot be configured.
