@@ -14,7 +14,8 @@ from taskflow.core.task import Task, TaskPriority, TaskStatus
 
 
 class TaskPage(NamedTuple):
-    """Tasks, newest first. ``next_cursor`` leads to the older ones; None: there are none."""
+    """Tasks, newest first. ``next_cursor`` leads to the older ones, also from a page that is not full; None:
+    there are none."""
 
     items: list[Task]
     next_cursor: str | None

@@ -96,7 +96,11 @@ class Tasks:
         cursor: str | None,
         links: bool = False,
     ) -> tuple[builtins.list[Task], str | None]:
-        """Newest first, with the cursor of the next page (None: no more). Raises InvalidCursorError."""
+        """Newest first, with the cursor of the next page (None: no more). Raises InvalidCursorError.
+
+        A page may have fewer tasks than asked for, or none, and a cursor all the same: no more were found among as many
+        as the store looks at for one page.
+        """
         if cursor is not None and not is_uuid(cursor):
             raise InvalidCursorError(
                 "cursor: not one of this API's", fields=[{"field": "cursor", "message": "unknown"}]
@@ -104,7 +108,9 @@ class Tasks:
         stored = self._store.list(tenant_id, where, limit=limit + 1, before=cursor)
         more = len(stored) > limit
         tasks = self._load(stored[:limit], links=links)
-        return tasks, tasks[-1].task_id if more else None
+        if more:
+            return tasks, tasks[-1].task_id
+        return tasks, self._store.looked_until(tenant_id, where, before=cursor)
 
     def history(
         self, tenant_id: str, task_id: str, *, after: int = 0, limit: int = 1_000

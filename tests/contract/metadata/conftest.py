@@ -38,6 +38,7 @@ class MetadataHarness:
     database: Database
     clock: FakeClock
     new_id: Callable[[], str]
+    most_looked_at: int = 100_000
     _tokens: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _offset_us: int = 0
 
@@ -49,7 +50,9 @@ class MetadataHarness:
             self.database, journal, dependents, lambda: next(self._tokens)
         )
         self.outbox = SqlOutbox(self.database, journal)
-        self.tasks = SqlTasks(self.database, journal, dependents)
+        self.tasks = SqlTasks(
+            self.database, journal, dependents, most_looked_at=self.most_looked_at
+        )
         self.workers = SqlWorkers(self.database)
         self.insights = SqlInsights(self.database)
         self.maintenance = SqlMaintenance(self.database)

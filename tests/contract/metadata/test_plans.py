@@ -58,6 +58,20 @@ LISTS = [
     (TaskFilter(dead_letters=True), "INDEX ix_tasks_unsuccessful (tenant_id=? AND status=?)"),
     (TaskFilter(task="a"), "COVERING INDEX ix_tasks_task (tenant_id=? AND task=?)"),
     (TaskFilter(tag="a"), "SEARCH task_tags USING PRIMARY KEY (tenant_id=? AND tag=?)"),
+    (TaskFilter(q="a"), "PRIMARY KEY (tenant_id=?)"),
+    (TaskFilter(q="a", created_after=1), "PRIMARY KEY (tenant_id=? AND id>?)"),
+    (TaskFilter(priority=0), "PRIMARY KEY (tenant_id=?)"),
+    (TaskFilter(priority=0, statuses=frozenset({S.COMPLETED})), "PRIMARY KEY (tenant_id=?)"),
+    (
+        TaskFilter(priority=0, statuses=frozenset({S.PENDING})),
+        "INDEX ix_tasks_active (status=? AND priority=?)",
+    ),
+    (
+        TaskFilter(q="a", statuses=frozenset({S.FAILED, S.EXPIRED})),
+        "INDEX ix_tasks_unsuccessful (tenant_id=? AND status=?)",
+    ),
+    (TaskFilter(q="a", task="a"), "INDEX ix_tasks_task (tenant_id=? AND task=?)"),
+    (TaskFilter(q="a", tag="a"), "SEARCH task_tags USING PRIMARY KEY (tenant_id=? AND tag=?)"),
 ]
 
 
@@ -65,6 +79,23 @@ LISTS = [
 def test_lists(harness: MetadataHarness, where: TaskFilter, step: str) -> None:
     found = plans(harness, lambda: harness.tasks.list("default", where, limit=50, before=None))
     assert step in found
+    assert "SCAN tasks" not in found
+
+
+def test_how_far_was_looked_is_read_from_the_same_indexes(harness: MetadataHarness) -> None:
+    for where, step in ((where, step) for where, step in LISTS if where.q):
+        found = plans(
+            harness,
+            lambda where=where: harness.tasks.looked_until("default", where, before=None),  # type: ignore[misc]
+        )
+        assert step.removeprefix("INDEX ") in found
+        assert "SCAN tasks" not in found
+
+
+def test_the_backlog_is_read_from_the_ends_of_indexes(harness: MetadataHarness) -> None:
+    found = plans(harness, lambda: harness.insights.backlog(most=1_000))
+    assert "INDEX ix_tasks_active (status=? AND priority=? AND run_at<?)" in found
+    assert "INDEX ix_outbox_due (due_at<?)" in found
     assert "SCAN tasks" not in found
 
 

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import psycopg2.extensions
@@ -170,6 +171,25 @@ LISTS: list[tuple[TaskFilter, str]] = [
     (TaskFilter(created_after=NOW_US + DAY_US), "tasks_pkey"),
     (TaskFilter(tag="tag-40"), "task_tags_pkey"),
     (TaskFilter(tag="unknown"), "task_tags_pkey"),
+    (TaskFilter(q="none", created_after=NOW_US + DAY_US), "tasks_pkey"),
+    (TaskFilter(q="task_7", statuses=frozenset({S.COMPLETED})), "tasks_pkey"),
+    (TaskFilter(priority=9, statuses=frozenset({S.PENDING})), "ix_tasks_active"),
+    (TaskFilter(priority=3, task="task_7"), "ix_tasks_task"),
+    (TaskFilter(q="none", task="unknown"), "ix_tasks_task"),
+]
+
+NOTHING = "no task has this"
+# What no index knows, and nothing has, with how many tasks are looked at and how many pages they may be on. All that
+# failed, and all with a tag, are so few here beside the bound that the planner may rather sort or hash them.
+LOOKED_THROUGH: list[tuple[TaskFilter, int, int]] = [
+    (TaskFilter(q=NOTHING), 100_000, 6_000),
+    (TaskFilter(priority=9), 100_000, 6_000),
+    (TaskFilter(priority=9, statuses=frozenset({S.COMPLETED})), 100_000, 6_000),
+    (TaskFilter(q=NOTHING, created_before=NOW_US - 5 * DAY_US), 100_000, 6_000),
+    (TaskFilter(q=NOTHING, task="task_7"), 2_000, 3_000),
+    (TaskFilter(priority=9, task="task_7"), 2_000, 3_000),
+    (TaskFilter(q=NOTHING, tag="tag-40"), 1_000, 12_000),
+    (TaskFilter(q=NOTHING, statuses=frozenset({S.FAILED, S.EXPIRED})), 100_000, 40_000),
 ]
 
 
@@ -181,6 +201,15 @@ def test_lists(harness: MetadataHarness, where: TaskFilter, index: str) -> None:
             lambda cursor=cursor: harness.tasks.list("default", where, limit=51, before=cursor)  # type: ignore[misc]
         )
         assert index in used
+
+
+@pytest.mark.parametrize(("where", "most", "pages"), LOOKED_THROUGH)
+def test_what_no_index_knows_is_looked_for_so_far_and_no_further(
+    harness: MetadataHarness, where: TaskFilter, most: int, pages: int
+) -> None:
+    tasks = replace(harness, most_looked_at=most).tasks
+    is_found(lambda: tasks.list("default", where, limit=51, before=None), pages=pages)
+    is_found(lambda: tasks.looked_until("default", where, before=None), pages=pages)
 
 
 def test_submission(harness: MetadataHarness) -> None:
@@ -244,6 +273,7 @@ def test_what_runs_all_the_time(harness: MetadataHarness) -> None:
     assert "ix_tasks_active" in resent
     is_found(lambda: harness.tasks.purge(finished_before=1, limit=500), pages=200)
     is_found(lambda: harness.insights.fold(ended_before=DAY_US))
+    assert "ix_tasks_active" in is_found(lambda: harness.insights.backlog(most=1_000), pages=200)
     record = WorkerRecord("w", "host", 1, 0, 0, "running", {})
     is_found(lambda: harness.workers.report(record), pages=20)
     is_found(harness.workers.list, pages=20)

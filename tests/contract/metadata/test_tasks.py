@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from taskflow.core.events import EventType as E
@@ -331,3 +333,42 @@ def test_whether_a_task_is_final_is_known_of_known_tasks_only(harness: MetadataH
     harness.run(done, S.COMPLETED)
     unknown, foreign = TaskKey("default", harness.new_id()), TaskKey("other", done.task_id)
     assert harness.tasks.final([waiting, done, unknown, foreign]) == {waiting: False, done: True}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        TaskFilter(q="needle"),
+        TaskFilter(priority=0),
+        TaskFilter(priority=0, statuses=frozenset({S.CANCELLED})),
+        TaskFilter(priority=0, statuses=frozenset({S.CANCELLED, S.EXPIRED})),
+        TaskFilter(q="needle", statuses=frozenset({S.COMPLETED, S.CANCELLED})),
+        TaskFilter(q="needle", tag="t"),
+        TaskFilter(q="needle", task="noop", priority=0),
+    ],
+)
+def test_what_no_index_finds_is_looked_for_page_by_page(
+    harness: MetadataHarness, where: TaskFilter
+) -> None:
+    """Each page looks at four tasks, and the next goes on where it ended: nothing is missed, nothing comes twice."""
+    harness = replace(harness, most_looked_at=4)
+    keys = [
+        harness.accepted(
+            name="a needle" if wanted else "hay", priority=0 if wanted else 2, tags=("t",)
+        )
+        for wanted in map(int, "100000000011000000")
+    ]
+    harness.tasks.cancel(keys)
+    needles = [keys[n].task_id for n in (11, 10, 0)]
+    found, cursors, before = [], [], None
+    while True:
+        page = ids(harness, where, limit=2, before=before)
+        found += page
+        more = harness.tasks.looked_until("default", where, before=before)
+        before = page[-1] if len(page) == 2 else more
+        if before is None:
+            break
+        cursors.append(before)
+    assert found == needles
+    assert cursors == sorted(cursors, reverse=True)
+    assert len(cursors) == len(set(cursors)) > 3

@@ -26,14 +26,23 @@ from taskflow.ports.metadata import FailureGroup, StoredTask, TaskFilter, TaskKe
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCKS_APART_MS = 15 * 60_000  # beyond it AWS refuses what a machine signs, too
+_MOST_LOOKED_AT = 100_000  # by one request for what no index has; some tenths of a second
 _RARE = FINAL - {TaskStatus.COMPLETED}
 
 
 class SqlTasks(SqlControl):
     """Reads here, changes by hand in `SqlControl`."""
 
-    def __init__(self, database: Database, journal: Journal, dependents: Dependents) -> None:
+    def __init__(
+        self,
+        database: Database,
+        journal: Journal,
+        dependents: Dependents,
+        *,
+        most_looked_at: int = _MOST_LOOKED_AT,
+    ) -> None:
         super().__init__(database, journal, dependents)
+        self._most_looked_at = most_looked_at
         t, i, r = schema.tasks, schema.task_inputs, schema.task_results
         self._view = (
             sa.select(
@@ -85,24 +94,32 @@ class SqlTasks(SqlControl):
     ) -> builtins.list[StoredTask]:
         t = schema.tasks
         # First the ids alone, which may have to be sorted, then the whole of a few tasks.
-        statuses = where.statuses or frozenset()
-        if len(statuses) > 1 and statuses <= _RARE:
-            # A page of each, in the order of its index, instead of all that have one of these statuses.
-            pages = [
-                _page(tenant_id, where._replace(statuses=frozenset({status})), limit, before)
-                for status in sorted(statuses)
-            ]
+        each = _by_index(where)
+        pages = [_page(tenant_id, one, limit, before, self._most_looked_at) for one in each]
+        if len(pages) > 1:
             either = sa.union_all(*(sa.select(page.c.id) for page in pages)).subquery("either")
             page = sa.select(either).order_by(either.c.id.desc()).limit(limit).subquery("page")
         else:
-            page = _page(tenant_id, where, limit, before)
+            [page] = pages
         statement = (
             self._view.where(t.c.tenant_id == tenant_id)
             .join(page, page.c.id == t.c.id)
             .order_by(t.c.id.desc())
         )
         rows = self._database.ask(lambda connection: connection.execute(statement).all())
-        return [stored_task(row) for row in rows]
+        # Where one status was looked through less far than another, what is beyond belongs to the next page.
+        until = self.looked_until(tenant_id, where, before=before) if len(pages) > 1 else None
+        return [stored_task(row) for row in rows if until is None or row.id >= until]
+
+    def looked_until(self, tenant_id: str, where: TaskFilter, *, before: str | None) -> str | None:
+        if _split(where)[1] is None:
+            return None
+        ends = [
+            _ids(tenant_id, _split(one)[0], before).offset(self._most_looked_at - 1).limit(1)
+            for one in _by_index(where)
+        ]
+        last = self._database.ask(lambda connection: [connection.scalar(end) for end in ends])
+        return max((str(task_id) for task_id in last if task_id is not None), default=None)
 
     def dead_letter_keys(
         self, tenant_id: str, where: TaskFilter, *, task_ids: Sequence[str] | None, limit: int
@@ -188,8 +205,41 @@ class SqlTasks(SqlControl):
         ]
 
 
-def _page(tenant_id: str, where: TaskFilter, limit: int, before: str | None) -> sa.Subquery:
+def _by_index(where: TaskFilter) -> list[TaskFilter]:
+    """One for each status whose tasks an index has in order, where that of all of them would have to be sorted."""
+    statuses = where.statuses or frozenset()
+    if len(statuses) < 2 or not statuses <= _RARE:
+        return [where]
+    return [where._replace(statuses=frozenset({status})) for status in sorted(statuses)]
+
+
+def _split(where: TaskFilter) -> tuple[TaskFilter, TaskFilter | None]:
+    """What indexes find, and what has to be looked for in one task after the other of these. Not among those that are
+    not final: their index says how many there are, and has priorities."""
+    statuses = where.statuses
+    if (where.q is None and where.priority is None) or (statuses and not statuses & FINAL):
+        return where, None
+    rare = statuses if statuses is None or statuses <= _RARE else None
+    looked_for = TaskFilter(q=where.q, priority=where.priority, statuses=None if rare else statuses)
+    return where._replace(q=None, priority=None, statuses=rare), looked_for
+
+
+def _page(
+    tenant_id: str, where: TaskFilter, limit: int, before: str | None, most_looked_at: int
+) -> sa.Subquery:
     """Ids, newest first."""
+    indexed, looked_for = _split(where)
+    ids = _ids(tenant_id, indexed, before)
+    if looked_for is None:
+        return ids.limit(limit).subquery()
+    t = schema.tasks
+    newest = ids.add_columns(t.c.task, t.c.name, t.c.priority, t.c.status)
+    among = newest.limit(most_looked_at).subquery()
+    found = sa.select(among.c.id).where(*_conditions(looked_for, among))
+    return found.order_by(among.c.id.desc()).limit(limit).subquery()
+
+
+def _ids(tenant_id: str, where: TaskFilter, before: str | None) -> sa.Select[Any]:
     t, tags = schema.tasks, schema.task_tags
     ids = sa.select(t.c.id).where(t.c.tenant_id == tenant_id, *_conditions(where))
     if before is not None:
@@ -197,11 +247,10 @@ def _page(tenant_id: str, where: TaskFilter, limit: int, before: str | None) -> 
     if where.tag is not None:
         tagged = sa.and_(tags.c.tenant_id == t.c.tenant_id, tags.c.task_id == t.c.id)
         ids = ids.join(tags, tagged).where(tags.c.tag == where.tag)
-    return ids.order_by(t.c.id.desc()).limit(limit).subquery()
+    return ids.order_by(t.c.id.desc())
 
 
-def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
-    t = schema.tasks
+def _conditions(where: TaskFilter, t: sa.FromClause = schema.tasks) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
     if where.dead_letters:
         conditions += [schema.unsuccessful, one_of(t.c.status, [TaskStatus.FAILED])]
@@ -215,13 +264,10 @@ def _conditions(where: TaskFilter) -> list[sa.ColumnElement[bool]]:
             conditions.append(t.c.finished_at.is_(None))
         elif where.statuses <= _RARE and not where.dead_letters:
             conditions.append(schema.unsuccessful)
-    for column, value in (
-        (t.c.task, where.task),
-        (t.c.priority, where.priority),
-        (t.c.fingerprint, where.fingerprint),
-    ):
+    for name in ("task", "priority", "fingerprint"):
+        value = getattr(where, name)
         if value is not None:
-            conditions.append(column == value)
+            conditions.append(t.c[name] == value)
     # An id says when it was made, by another clock: what is far outside need not be looked at.
     if where.created_after is not None:
         start = first_id(where.created_after // 1_000 - _CLOCKS_APART_MS)

@@ -41,7 +41,12 @@ class TaskStore(Protocol):
     def list(
         self, tenant_id: str, where: TaskFilter, *, limit: int, before: str | None
     ) -> builtins.list[StoredTask]:
-        """Newest first; ``before`` is the last id of the previous page."""
+        """Newest first; ``before`` is the last id of the previous page, or what `looked_until` said of it."""
+        ...
+
+    def looked_until(self, tenant_id: str, where: TaskFilter, *, before: str | None) -> str | None:
+        """How far `list` looked for what no index finds (``q``, ``priority``) if it did not fill its page: the id from
+        which the next one goes on; None: to the end. It looks at a stated number of tasks, not at all there are."""
         ...
 
     def events(
