@@ -124,6 +124,7 @@ CASES = [
     Case("an absolute target of another host", head(target=b"http://b/echo", method=b"GET"), 400, 200),
     Case("an absolute target of another scheme", head(target=b"ftp://a/echo", method=b"GET"), 400, 200),
     Case("OPTIONS *", head(target=b"*", method=b"OPTIONS"), 200, 400, "RFC 9112 §3.2.4 has it"),
+    Case("a path above the root", head(target=b"/%2e%2e/x", method=b"GET"), 200, 400, "paths are passed on as they came; Nginx looks for files"),
     Case("GET *", head(target=b"*", method=b"GET"), 400),
     Case("one empty line before", b"\r\n" + head(method=b"GET"), 200),
     Case("many empty lines before", b"\r\n" * 50 + head(method=b"GET"), 400, 200),
