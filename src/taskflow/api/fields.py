@@ -19,9 +19,14 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]
 _PRIORITIES = [member.name.lower() for member in TaskPriority]
 
 
+def _whole(value: Any) -> Any:
+    """To JSON Schema 3.0 is an integer, and some languages write it so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _priority(value: Any) -> TaskPriority:
     try:
-        return TaskPriority.parse(value)
+        return TaskPriority.parse(_whole(value))
     except InvalidRequestError as exc:
         raise PydanticCustomError(
             "priority", "{reason}", {"reason": exc.fields[0]["message"]}
@@ -65,12 +70,23 @@ Priority = Annotated[
         }
     ),
 ]
+WHOLE = BeforeValidator(_whole)  # after the bounds, which the document would not show otherwise
 Moment = Annotated[
     datetime,
     BeforeValidator(_moment),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2030-01-01T09:00:00Z"]}),
 ]
 TaskId = Annotated[str, AfterValidator(_task_id), Field(json_schema_extra={"format": "uuid"})]
+# `SubmitOptions` checks it. No id consists of zeros, which only the document's kind of pattern can say.
+Traceparent = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$",
+        }
+    ),
+]
 Name = Annotated[str, _text(MAX_NAME_CHARS)]
 Tag = Annotated[str, _text(MAX_TAG_CHARS)]
 Key = Annotated[str, _text(MAX_KEY_CHARS)]

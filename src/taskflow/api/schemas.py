@@ -7,7 +7,17 @@ from typing import Annotated, Any, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from taskflow.api.fields import Key, Moment, Name, Priority, Tag, TaskId, to_microseconds
+from taskflow.api.fields import (
+    WHOLE,
+    Key,
+    Moment,
+    Name,
+    Priority,
+    Tag,
+    TaskId,
+    Traceparent,
+    to_microseconds,
+)
 from taskflow.core.errors import InvalidRequestError
 from taskflow.core.submission import (
     MAX_DELAY_SECONDS,
@@ -70,7 +80,7 @@ class SubmitTask(BaseModel):
         default=None, description="Seconds from now; or `expires_at`"
     )
     expires_at: Moment | None = Field(default=None, description="Not started by then: expired")
-    max_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None = None
+    max_retries: Annotated[int, Field(ge=0, le=MAX_RETRIES), WHOLE] | None = None
     timeout: Annotated[float, Field(ge=0.001, le=MAX_TIMEOUT_SECONDS)] | None = Field(
         default=None, description="Seconds one attempt may run"
     )
@@ -82,10 +92,8 @@ class SubmitTask(BaseModel):
     )
     tags: list[Tag] = Field(default_factory=list, max_length=MAX_TAGS)
     metadata: dict[str, Any] = Field(default_factory=dict, description="Kept with the task")
-    traceparent: str | None = Field(
-        default=None,
-        pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
-        description="W3C trace context; or header `traceparent`",
+    traceparent: Traceparent | None = Field(
+        default=None, description="W3C trace context; or header `traceparent`"
     )
 
     def to_submission(self, idempotency_key: str | None = None) -> Submission:
@@ -167,7 +175,9 @@ class SelectDeadLetters(BaseModel):
     task: Name | None = None
     fingerprint: Name | None = None
     all: bool = Field(default=False, description="Needed when nothing else selects")
-    limit: int = Field(default=MAX_REDRIVE, ge=1, le=MAX_REDRIVE, description="At most this many")
+    limit: Annotated[int, Field(ge=1, le=MAX_REDRIVE), WHOLE] = Field(
+        default=MAX_REDRIVE, description="At most this many"
+    )
 
     @model_validator(mode="after")
     def _selects(self) -> Self:

@@ -73,6 +73,7 @@ async def test_an_accepted_task_survives_the_process_that_accepted_it(
             [], {"a": 1}, 1,
         ),
         ({"task": "add", "kwargs": {"a": 1}, "priority": "LOW"}, [], {"a": 1}, 3),
+        ({"task": "add", "kwargs": {"a": 1}, "priority": 3.0, "max_retries": 2.0}, [], {"a": 1}, 3),
         ({"task": "add", "kwargs": {"a": 1}, "priority": "0"}, [], {"a": 1}, 0),
         ({"task": "add", "kwargs": {"a": 1}}, [], {"a": 1}, 1),  # the handler's own
         ({"task": "add", "kwargs": {"a": 1}, "priority": None}, [], {"a": 1}, 1),
