@@ -202,7 +202,10 @@ class Tasks:
             left = math.inf if timeout_seconds is None else timeout_seconds
             # Messages are acknowledged before anybody is told: most of what is queued here has its end before it.
             trusts = self._is_queued(*key)
-            while left > 0 and (trusts or not self._store.final([key]).get(key, True)):
+            while left > 0:
+                is_final = not trusts and self._store.final([key]).get(key, True)
+                if is_final and (task := self._final(key)) is not None:
+                    return task
                 pause = min(_MOMENT_SECONDS if trusts else _POLL_SECONDS, left)
                 trusts = False
                 try:
@@ -238,17 +241,16 @@ class Tasks:
             while True:
                 final = await asyncio.to_thread(self._store.final, [key])
                 left = deadline - loop.time()
-                if final.get(key, True) or left <= 0:
-                    break
-                try:
-                    await asyncio.wait_for(ended.wait(), min(_POLL_SECONDS, left))
-                except TimeoutError:
-                    continue
+                is_final = final.get(key, True)
+                if not is_final and left > 0:
+                    try:
+                        await asyncio.wait_for(ended.wait(), min(_POLL_SECONDS, left))
+                    except TimeoutError:
+                        continue
                 task = await asyncio.to_thread(self.get, tenant_id, task_id, links=links)
-                if task.status.is_final:
+                if task.status.is_final or left <= 0:
                     return task
-                ended.clear()
-            return await asyncio.to_thread(self.get, tenant_id, task_id, links=links)
+                ended.clear()  # retried by hand in that instant
         finally:
             unsubscribe()
 

@@ -51,7 +51,7 @@ def test_a_task_that_ends_long_before_it_is_due_leaves_no_message(
     assert harness.count("outbox") == 4
     harness.tasks.cancel([TaskKey("default", cancelled.id), retrying])
     harness.advance(61)
-    assert harness.execution.expire(limit=10) == [TaskKey("default", expired.id)]
+    assert harness.execution.expire(limit=10) == ([TaskKey("default", expired.id)], [])
     assert harness.count("outbox") == 1
     harness.advance(YEAR)
     assert leased(harness) == [kept.id]

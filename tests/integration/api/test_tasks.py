@@ -13,7 +13,16 @@ from fastapi import FastAPI
 from taskflow.api.app import create_app
 from taskflow.api.dependencies import Instance
 from taskflow.bootstrap import Runtime
-from tests.integration.api.conftest import MakeRuntime, connect, problem, submit, work, works
+from taskflow.services.execution import Attempt
+from tests.integration.api.conftest import (
+    PATIENCE_SECONDS,
+    MakeRuntime,
+    connect,
+    problem,
+    submit,
+    work,
+    works,
+)
 
 
 async def ids(client: httpx.AsyncClient, query: str = "") -> list[str]:
@@ -171,7 +180,11 @@ async def test_history_says_which_request_did_what_people_did(
     path = f"/api/v1/tasks/{task_id}"
     await ask(f"{path}/cancel")
     await ask(f"{path}/retry")
-    runtime.execution.start(runtime.queue.dequeue(max_messages=10, timeout_seconds=0))
+    started: list[Attempt] = []
+    while not started:  # the message of what was cancelled comes, too
+        deliveries = runtime.queue.dequeue(max_messages=10, timeout_seconds=PATIENCE_SECONDS)
+        assert deliveries
+        started = runtime.execution.start(deliveries)
     await ask(f"{path}/cancel")
     failed = await submit(client, "fail")
     work(runtime)

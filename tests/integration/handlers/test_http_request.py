@@ -12,7 +12,7 @@ import pytest
 from taskflow.adapters.http.sender import VettedHttpSender
 from taskflow.core import jsontext
 from taskflow.core.classification import classify
-from taskflow.core.retry import retry_after_seconds
+from taskflow.core.http_answers import retry_after_seconds
 from taskflow.core.task import ErrorClass
 from taskflow.handlers.http_request import (
     HttpStatusError,

@@ -210,6 +210,34 @@ def test_history_tells_the_end_of_what_there_is_from_what_there_is_not(engine: E
         engine.runtime.tasks.history(DEFAULT_TENANT, UNKNOWN)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_task_that_is_retried_between_two_looks_is_waited_for_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    task_id = engine.submit(engine.handler(noop), 5)
+    engine.work()
+    tasks, store = engine.runtime.tasks, engine.runtime.stores.tasks
+    final = store.final
+
+    def final_until_now(keys: list[TaskKey]) -> dict[TaskKey, bool]:
+        found = final(keys)
+        if found == {TaskKey(DEFAULT_TENANT, task_id): True} and worker.ident is None:
+            tasks.retry(DEFAULT_TENANT, task_id)
+            worker.start()
+        return found
+
+    worker = threading.Thread(target=engine.work)
+    monkeypatch.setattr(store, "final", final_until_now)
+    task = (
+        asyncio.run(tasks.wait_async(DEFAULT_TENANT, task_id, 30))
+        if is_async
+        else tasks.wait(DEFAULT_TENANT, task_id, 30)
+    )
+    worker.join()
+    assert task.status == "completed"
+    assert engine.history(task_id).count("completed") == 2
+
+
 def test_a_task_that_is_retried_the_moment_it_ends_is_waited_for_again(engine: Engine) -> None:
     task_id = engine.submit(engine.handler(noop), 5)
     runtime = engine.runtime
