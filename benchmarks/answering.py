@@ -1,10 +1,12 @@
-"""The API without the store: the same application, models, middleware and server; only submitting does nothing.
+"""The API without the store: the same application, models, middleware and server, which answers without storing.
 
 Run as a process of its own (`python -m benchmarks.answering`), it is what `POST /api/v1/tasks` is measured against.
+With ``--unchecked`` not even arguments are checked: nothing at all is done but answering.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,10 +24,11 @@ from taskflow.settings import load
 
 
 class Answering:
-    """Takes the place of `Submissions`: neither validates arguments nor stores anything."""
+    """Takes the place of `Submissions`, and stores nothing. ``checks``: what validates arguments and makes the rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, checks: Submissions | None) -> None:
         self._new_id = UUID7(lambda: time.time_ns() // 1_000_000)
+        self._checks = checks
 
     async def submit_async(
         self,
@@ -37,7 +40,11 @@ class Answering:
     ) -> list[Accepted]:
         """An id and the time."""
         now = time.time_ns() // 1_000
-        return [Accepted(self._new_id(), "pending", now, now) for _ in submissions]
+        if self._checks is None:
+            return [Accepted(self._new_id(), "pending", now, now) for _ in submissions]
+        prepared = self._checks._prepare(tenant_id, submissions, request_id, traceparent)
+        assert not any(prepared.errors)
+        return [Accepted(task.id, "pending", now, now) for task in prepared.tasks]
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -47,7 +54,7 @@ def main() -> None:
     settings = load(num_workers=0)
     logs.configure(settings.log_level, settings.log_format, service="dev")
     runtime = build(settings, with_worker=False)
-    stand_in: Any = Answering()
+    stand_in: Any = Answering(None if "--unchecked" in sys.argv else runtime.submissions)
     try:
         serve(create_app(replace(runtime, submissions=cast("Submissions", stand_in))), settings)
     finally:

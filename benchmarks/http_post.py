@@ -16,6 +16,7 @@ _CONNECTIONS = 32
 _SHARE = 0.7
 _WARM_UP_SECONDS = 1
 ANSWERING = [sys.executable, "-m", "benchmarks.answering"]
+UNCHECKED = [*ANSWERING, "--unchecked"]
 STORING = taskflow_dev("--workers", "0")  # the API process of a larger system; tasks wait
 
 
@@ -30,14 +31,19 @@ def load(command: list[str], seconds: float, stored: Path | None) -> tuple[Load,
 
 def measure(effort: Effort, stored: Path | None = None) -> list[Figure]:
     """In turn."""
-    durable, bare, commits = [], [], []
+    durable, bare, unchecked, commits = [], [], [], []
     for _ in range(effort.rounds):
         loaded, rate = load(STORING, effort.seconds, stored)
         durable.append(loaded)
         commits.append(rate)
         bare.append(load(ANSWERING, effort.seconds, None)[0])
-    ratios = tuple(
-        ours.per_second / theirs.per_second for ours, theirs in zip(durable, bare, strict=True)
+        unchecked.append(load(UNCHECKED, effort.seconds, None)[0])
+    ratios, harder = (
+        tuple(
+            ours.per_second / theirs.per_second
+            for ours, theirs in zip(durable, others, strict=True)
+        )
+        for others in (bare, unchecked)
     )
 
     def figure(name: str, loads: list[Load]) -> Figure:
@@ -55,8 +61,15 @@ def measure(effort: Effort, stored: Path | None = None) -> list[Figure]:
             at_least=_SHARE,
             runs=ratios,
         ),
+        Figure(
+            "HTTP: storing against doing nothing but answering",
+            statistics.median(harder),
+            "×",
+            runs=harder,
+        ),
         figure("HTTP: POST /api/v1/tasks", durable),
         figure("HTTP: the same without storing", bare),
+        figure("HTTP: the same without storing or checking arguments", unchecked),
         Figure(
             "disk: one-row commits", statistics.median(commits), "commits/s", runs=tuple(commits)
         ),
