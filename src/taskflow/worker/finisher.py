@@ -18,7 +18,7 @@ from taskflow.worker.run import Run
 log = get_logger(__name__)
 
 MAX_BATCH = 500
-_GATHER_SECONDS = 0.001  # at most, for others whose attempts end
+_GATHER_SECONDS = 0.002  # at most, for others whose attempts end
 
 Done = tuple[Run, Outcome]
 
