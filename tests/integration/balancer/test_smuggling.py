@@ -176,7 +176,11 @@ def test_made_up_requests_are_refused_or_read_in_one_way(
     assert [status for status in statuses if status >= 500 and status not in {501, 505}] == []
     assert all(status < 400 for status in statuses[:-1]), "nothing is read after a refusal"
     theirs = final_statuses(converse(nginx, requests))
-    passed = list(takewhile(lambda status: status < 400, theirs))
-    assert len(answered) <= len(passed), f"more lenient than Nginx: {statuses}, {theirs}"
-    for ours, others in zip(instance_of_ours.seen, instance_of_nginx.seen, strict=False):
+    # 502: it was passed on, over a kept connection that its instance was just closing.
+    passed = list(takewhile(lambda status: status < 400 or status == 502, theirs))
+    assert len(answered) <= len(passed), (
+        f"more lenient than Nginx: {statuses}, {theirs}: {requests!r}"
+    )
+    whole = len(list(takewhile(lambda status: status < 400, theirs)))
+    for ours, others in zip(instance_of_ours.seen, instance_of_nginx.seen[:whole], strict=False):
         assert (ours.method, ours.target, ours.body) == (others.method, others.target, others.body)
