@@ -19,6 +19,13 @@ from tests.support import run
 _SERVER = "tests.support.postgres_server"
 _PGBOUNCER = "tests.support.pgbouncer_server"
 
+# pg_locks knows of every database of the server, which other tests use at the same time.
+BLOCKED = (
+    "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+    "WHERE NOT granted AND datname = current_database()"
+)
+"""How many locks are waited for in the database that is asked."""
+
 
 class Postgres:
     """Makes databases on one server. Safe from several processes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,6 +17,8 @@ from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import InsertResult
 from taskflow.testing.clock import FakeClock
 from tests.contract.metadata.conftest import MetadataHarness, outcome
+from tests.support.postgres import BLOCKED
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -35,14 +36,11 @@ def harness(database_url: str) -> Iterator[MetadataHarness]:
 
 
 def wait_for_a_blocked_transaction(harness: MetadataHarness) -> None:
-    deadline = time.monotonic() + 10
-    blocked = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    while time.monotonic() < deadline:
+    def is_any_blocked() -> bool:
         with harness.database.read() as connection:
-            if connection.scalar(blocked):
-                return
-        time.sleep(0.005)
-    raise AssertionError("no transaction waits for another one")
+            return bool(connection.scalar(sa.text(BLOCKED)))
+
+    wait_for(is_any_blocked, "a transaction waits for another one")
 
 
 def test_repetitions_of_a_key_that_another_process_takes_meanwhile_get_its_task(

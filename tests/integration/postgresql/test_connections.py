@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,8 +17,10 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.core.errors import StoreUnavailableError
 from taskflow.core.registry import Registry, TaskOptions
+from tests.support.postgres import BLOCKED
 from tests.support.postgres_cluster import Cluster, cluster
 from tests.support.server import ServerProcess, serving
+from tests.support.waiting import wait_for
 
 TASKFLOW = Path(sys.executable).with_name("taskflow")
 UNKNOWN = "0199a3c1-5e2f-7a41-9c1d-0f6f6b8f2c11"
@@ -118,14 +119,13 @@ def locked(url: str) -> Iterator[Callable[[], None]]:
         observer.autocommit = True
 
         def until_somebody_waits() -> None:
+            wait_for(is_anybody_waiting, "somebody waits for the lock")
+
+        def is_anybody_waiting() -> bool:
             cursor = observer.cursor()
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline:
-                cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-                if cursor.fetchone()[0]:
-                    return
-                time.sleep(0.005)
-            raise AssertionError("nobody waits")
+            cursor.execute(BLOCKED)
+            [waiting] = cursor.fetchone() or [0]
+            return bool(waiting)
 
         yield until_somebody_waits
 
