@@ -19,6 +19,7 @@ from taskflow.api.server import serve
 from taskflow.bootstrap import build
 from taskflow.core.ids import UUID7
 from taskflow.core.submission import Accepted, Submission
+from taskflow.services.preparation import Preparation
 from taskflow.services.submission import Submissions
 from taskflow.settings import load
 
@@ -26,7 +27,7 @@ from taskflow.settings import load
 class Answering:
     """Takes the place of `Submissions`, and stores nothing. ``checks``: what validates arguments and makes the rows."""
 
-    def __init__(self, checks: Submissions | None) -> None:
+    def __init__(self, checks: Preparation | None) -> None:
         self._new_id = UUID7(lambda: time.time_ns() // 1_000_000)
         self._checks = checks
 
@@ -42,7 +43,7 @@ class Answering:
         now = time.time_ns() // 1_000
         if self._checks is None:
             return [Accepted(self._new_id(), "pending", now, now) for _ in submissions]
-        prepared = self._checks._prepare(tenant_id, submissions, request_id, traceparent)
+        prepared = self._checks.prepare(tenant_id, submissions, request_id, traceparent)
         assert not any(prepared.errors)
         return [Accepted(task.id, "pending", now, now) for task in prepared.tasks]
 
@@ -54,7 +55,9 @@ def main() -> None:
     settings = load(num_workers=0)
     logs.configure(settings.log_level, settings.log_format, service="dev")
     runtime = build(settings, with_worker=False)
-    stand_in: Any = Answering(None if "--unchecked" in sys.argv else runtime.submissions)
+    stand_in: Any = Answering(
+        None if "--unchecked" in sys.argv else runtime.submissions.preparation
+    )
     try:
         serve(create_app(replace(runtime, submissions=cast("Submissions", stand_in))), settings)
     finally:

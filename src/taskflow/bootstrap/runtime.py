@@ -34,6 +34,7 @@ from taskflow.services.dead_letters import DeadLetters
 from taskflow.services.execution import Execution
 from taskflow.services.insights import Insights
 from taskflow.services.payloads import Payloads
+from taskflow.services.preparation import Preparation
 from taskflow.services.recovery import Recovery
 from taskflow.services.relay import Relay
 from taskflow.services.resending import Resending
@@ -206,14 +207,17 @@ def _wire(
         completions=completions,
         submissions=Submissions(
             stores.submissions,
-            registry=registry,
+            preparation=Preparation(
+                registry=registry,
+                payloads=payloads,
+                new_id=new_id,
+                default_max_retries=settings.default_max_retries,
+                default_timeout_seconds=settings.default_timeout,
+            ),
             payloads=payloads,
             sending=sending,
             completions=completions,
             counters=counters,
-            new_id=new_id,
-            default_max_retries=settings.default_max_retries,
-            default_timeout_seconds=settings.default_timeout,
             max_waiting=settings.max_queue_size,
         ),
         tasks=tasks,

@@ -62,11 +62,10 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
 
     journal = Journal(database, new_id)
     dependents = Dependents(database, journal)
+    execution = SqlExecution(database, journal, dependents, lambda: secrets.randbits(_TOKEN_BITS))
     return Stores(
-        submissions=SqlSubmissions(database, journal),
-        execution=SqlExecution(
-            database, journal, dependents, lambda: secrets.randbits(_TOKEN_BITS)
-        ),
+        submissions=SqlSubmissions(database, journal, execution),
+        execution=execution,
         outbox=SqlOutbox(database, journal),
         resending=SqlResending(database, journal),
         tasks=SqlTasks(database, journal, dependents),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from taskflow.core.task import TaskPriority
 
@@ -117,4 +117,18 @@ class TaskQueue(Protocol):
 
     def close(self) -> None:
         """Give back what is hidden here; further calls of `dequeue` return nothing."""
+        ...
+
+
+@runtime_checkable
+class HereQueue(TaskQueue, Protocol):
+    """A queue in the memory of this process: it knows at once what it has, and whose turn it is."""
+
+    def known(self, tenant_id: str, task_id: str) -> bool:
+        """Whether a message of this task waits, is delayed or is handed out."""
+        ...
+
+    def hand_through(self, message: Message, selector: Selector) -> Delivery | None:
+        """Hand out a message that comes in, without letting it wait, if nothing that waits has to go before it for
+        those who take what ``selector`` accepts; None: enqueue it. The delivery is like any other."""
         ...

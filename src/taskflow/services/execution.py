@@ -26,6 +26,7 @@ from taskflow.ports.metadata import (
     HeartbeatResult,
     Lease,
     Outcome,
+    StartNow,
     TaskKey,
     Unclaimed,
 )
@@ -95,10 +96,20 @@ class Execution:
         )
         if len(result.tasks) < len(deliveries):
             self._put_back(deliveries, by_key, result.unclaimed)
+        return self.started(result.tasks, by_key)
+
+    def choose(self, keys: Sequence[TaskKey]) -> StartNow:
+        """To be claimed with their submission; `started` follows."""
+        return StartNow(keys, self.worker_id, self._lease_seconds)
+
+    def started(
+        self, tasks: Sequence[ClaimedTask], deliveries: Mapping[TaskKey, Delivery]
+    ) -> list[Attempt]:
+        """The attempts of tasks that have been claimed for this worker."""
         waits: dict[tuple[str, int], list[float]] = {}
         attempts = []
-        for task in result.tasks:
-            receipt = by_key[TaskKey(task.tenant_id, task.task_id)].receipt
+        for task in tasks:
+            receipt = deliveries[TaskKey(task.tenant_id, task.task_id)].receipt
             attempts.append(Attempt(task, receipt, self._registry.find(task.task)))
             wait_ms = max(0, task.started_at - task.run_at) / 1000
             waits.setdefault((task.task, task.priority), []).append(wait_ms)

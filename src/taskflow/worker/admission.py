@@ -84,6 +84,17 @@ class Admission:
                     excluded.add(handler.name)
         return Choice(Selector(self._priorities, self._tasks, frozenset(excluded)), changes_in)
 
+    def takes_freely(self, task: str, priority: int) -> bool:
+        """Whether a worker takes such tasks whatever else is going on: known here, with nothing to be shared."""
+        handler = self._registry.find(task)
+        return (
+            handler is not None
+            and (self._priorities is None or priority in self._priorities)
+            and (self._tasks is None or task in self._tasks)
+            and not handler.declared.resources
+            and handler.declared.breaker is None
+        )
+
     def admit(self, task: str) -> tuple[bool, Grant | None]:
         """Whether one delivery of ``task`` may be claimed, and what it holds then (None: nothing)."""
         handler = self._registry.find(task)

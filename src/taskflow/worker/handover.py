@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from queue import SimpleQueue
@@ -18,10 +19,11 @@ class Handover:
     """What is claimed ahead must not make others wait that are claimed later: tenants take turns, whatever each has
     here (start-time fair queueing, as in the queue itself), and a higher priority overtakes lower ones.
 
-    `put` is called by one thread, `take` by any. Every step is a single operation that CPython makes atomic.
+    Thread safe. Every step of `take` is a single operation that CPython makes atomic.
     """
 
     def __init__(self) -> None:
+        self._putting = threading.Lock()
         self._tokens: SimpleQueue[bool] = SimpleQueue()  # one per attempt; False: end
         self._order: list[tuple[float, int, int, Run]] = []
         self._count = 0
@@ -31,6 +33,10 @@ class Handover:
 
     def put(self, runs: Sequence[Run], seconds_apart: float) -> None:
         """``seconds_apart``: how soon after one another slots become free for them, about."""
+        with self._putting:
+            self._put(runs, seconds_apart)
+
+    def _put(self, runs: Sequence[Run], seconds_apart: float) -> None:
         next_turns, order, tokens = self._next_turns, self._order, self._tokens
         if len(next_turns) > _TENANTS_REMEMBERED:
             self._next_turns = next_turns = {

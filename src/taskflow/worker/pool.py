@@ -68,6 +68,7 @@ class Pool:
         self.slots: list[Slot] = []
         self.is_draining = False  # nothing more is claimed
         self.releasing = threading.Event()  # what still runs is given back
+        self.coming = 0  # attempts that are being stored and claimed by `AtOnce`
         self.claimer_waits = False
         self.claim_below = 0  # wake the waiting claimer when no more than so many wait
         self.abandoned_total = 0
@@ -109,8 +110,11 @@ class Pool:
                 kept += now - run.started_at >= HORIZON_SECONDS or self.claim_ahead.is_long(
                     run.attempt.task.task
                 )
-        count = len(self.slots)
-        return count - busy - len(self.waiting), count - kept
+        count, waiting = len(self.slots), len(self.waiting)
+        if waiting <= count:  # what is claimed beyond them is short
+            is_long = self.claim_ahead.is_long
+            kept += sum(is_long(run.attempt.task.task) for run in list(self.waiting))
+        return count - busy - waiting - self.coming, max(0, count - kept)
 
     def has_suspect(self) -> bool:
         """Whether one of the attempts here is of a task that was running when a worker died."""

@@ -4,7 +4,8 @@
                         ↑ watchdog: timeouts      ↑ heartbeat: leases, progress, cancellations
 
 One claimer and one finisher, so that every transaction carries as much as there is; between them queues of single
-attempts. A slot that has nothing else to do writes its outcome itself, which is quicker than waking another thread.
+attempts. Tasks that are submitted in this process and can start now are claimed as they are stored (`AtOnce`); a slot
+that has nothing else to do writes its outcome itself. Both are quicker than waking another thread.
 Nothing polls: an idle worker sleeps.
 """
 
@@ -20,9 +21,11 @@ from taskflow.logs import get_logger
 from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import TaskKey, WorkerStore
 from taskflow.ports.protection import Protection
-from taskflow.ports.queue import TaskQueue
+from taskflow.ports.queue import HereQueue, TaskQueue
 from taskflow.services.execution import Execution
+from taskflow.services.submission import Submissions
 from taskflow.worker.admission import Admission
+from taskflow.worker.at_once import AtOnce
 from taskflow.worker.child import is_child_process
 from taskflow.worker.claimer import Claimer
 from taskflow.worker.finisher import Finisher
@@ -46,7 +49,8 @@ class Worker:
     """Thread safe; may be started again after `stop`. ``workers`` None: it is not listed.
 
     ``on_abandoned`` is called for every attempt that had to be left behind running, ``on_claim_failed`` when the store
-    did not let it claim. ``protection`` is on while attempts are here.
+    did not let it claim. ``protection`` is on while attempts are here. What is submitted through ``submissions`` starts
+    at once, if it can and ``queue`` is one of this process.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Worker:
         on_abandoned: Callable[[], None] = lambda: None,
         on_claim_failed: Callable[[], None] = lambda: None,
         protection: Protection | None = None,
+        submissions: Submissions | None = None,
     ) -> None:
         self._execution = execution
         self._queue = queue
@@ -71,6 +76,7 @@ class Worker:
         self._on_abandoned = on_abandoned
         self._on_claim_failed = on_claim_failed
         self._protection = protection
+        self._submissions = submissions
         self._lifecycle = threading.Lock()
         self._crew: _Crew | None = None
 
@@ -87,6 +93,7 @@ class Worker:
             options=WorkerOptions.from_settings(runtime.settings),
             on_abandoned=runtime.counters.abandoned,
             protection=build_protection(runtime.settings),
+            submissions=runtime.submissions,
         )
 
     def start(self) -> None:
@@ -164,6 +171,10 @@ class _Crew:
         self._claimer = Claimer(
             self.pool, execution, worker._queue, self._admission, worker._on_claim_failed
         )
+        self._submissions = worker._submissions
+        self._at_once = None
+        if isinstance(worker._queue, HereQueue):
+            self._at_once = AtOnce(self.pool, execution, worker._queue, self._admission)
         self._reporter = (
             None
             if worker._workers is None
@@ -183,12 +194,18 @@ class _Crew:
         if self._protected is not None:
             self._protected.start()
         self._claimer.start()
+        if self._submissions is not None:
+            self._submissions.starter = self._at_once
         self._say("worker.started", num_workers=self._options.num_workers)
 
     def stop(self, grace_seconds: float) -> None:
         pool, monotonic = self.pool, self.pool.monotonic
         self._status = "draining"
         self._say("worker.draining", busy=pool.busy, grace_seconds=grace_seconds)
+        if self._submissions is not None:
+            self._submissions.starter = None
+        if self._at_once is not None:
+            self._at_once.close(CLAIM_SECONDS)
         self._claimer.stop(CLAIM_SECONDS)
         pool.give_back_waiting()
         if pool.busy and self._reporter is not None:

@@ -45,10 +45,10 @@ class MetadataHarness:
     def __post_init__(self) -> None:
         journal = Journal(self.database, self.new_id)
         dependents = Dependents(self.database, journal)
-        self.submissions = SqlSubmissions(self.database, journal)
         self.execution = SqlExecution(
             self.database, journal, dependents, lambda: next(self._tokens)
         )
+        self.submissions = SqlSubmissions(self.database, journal, self.execution)
         self.outbox = SqlOutbox(self.database, journal)
         self.tasks = SqlTasks(
             self.database, journal, dependents, most_looked_at=self.most_looked_at

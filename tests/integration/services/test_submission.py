@@ -25,6 +25,7 @@ from taskflow.core.errors import (
 from taskflow.core.retry import RetryPolicy
 from taskflow.core.submission import Accepted
 from taskflow.core.task import DEFAULT_TENANT, TaskPriority
+from taskflow.services.preparation import Preparation
 from taskflow.services.submission import Submissions
 from tests.integration.services.conftest import Engine, Engines, ids, noop
 from tests.support.database_time import about_sqlite
@@ -219,14 +220,17 @@ def test_a_submission_the_store_cannot_take_harms_no_other_of_its_transaction(
     runtime = engine.runtime
     submissions = Submissions(
         runtime.stores.submissions,
-        registry=engine.registry,
+        preparation=Preparation(
+            registry=engine.registry,
+            payloads=runtime.submissions._payloads,
+            new_id=lambda: next(new_ids),
+            default_max_retries=3,
+            default_timeout_seconds=30.0,
+        ),
         payloads=runtime.submissions._payloads,
         sending=runtime.submissions._sending,
         completions=runtime.completions,
         counters=runtime.counters,
-        new_id=lambda: next(new_ids),
-        default_max_retries=3,
-        default_timeout_seconds=30.0,
         max_waiting=0,
     )
     bad, good, also_good = submissions.submit(

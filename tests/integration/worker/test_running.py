@@ -190,7 +190,10 @@ def test_a_slot_with_nothing_else_to_do_writes_its_outcome_itself(engine: Engine
     assert all(name.startswith("taskflow-slot-") for name in writers), writers
 
 
-def test_claims_wait_for_a_store_that_is_away(engine: Engine) -> None:
+def test_claims_wait_for_a_store_that_is_away(make_engine: Any) -> None:
+    engine = make_engine()
+    engine.handler(lambda x: x, name="noop")
+    task_id = engine.submit("noop", 7)  # waits already: it will be claimed
     start, refused = engine.runtime.execution.start, threading.Semaphore(3)
 
     def unreliable(deliveries: Any, **options: Any) -> Any:
@@ -198,8 +201,9 @@ def test_claims_wait_for_a_store_that_is_away(engine: Engine) -> None:
             raise StoreUnavailableError("locked by somebody else")
         return start(deliveries, **options)
 
-    engine.runtime.execution.start = unreliable  # type: ignore[method-assign]
-    assert engine.works()
+    engine.runtime.execution.start = unreliable
+    engine.worker.start()
+    assert engine.final(task_id).result == 7
     assert not refused.acquire(blocking=False)
 
 

@@ -16,9 +16,10 @@ from taskflow.adapters.queue.dead_letters import KEPT
 from taskflow.adapters.queue.local import LocalTaskQueue
 from taskflow.core.ids import UUID7
 from taskflow.core.task import DEFAULT_TENANT, TaskPriority
-from taskflow.ports.queue import Message, Selector
+from taskflow.ports.queue import ANYTHING, Message, Selector
 from taskflow.testing.clock import FakeClock
 from tests.contract.queue.harness import Call, drain, ids, message, messages, take
+from tests.support.waiting import wait_for
 
 VISIBILITY_SECONDS = 30.0
 
@@ -369,3 +370,51 @@ class TestMemory:
             tracemalloc.stop()
         assert after - before < 200_000
         assert queue.waiting_count == 0
+
+
+class TestHandingThrough:
+    def test_it_is_handed_out_like_any_other(self, queue: LocalTaskQueue) -> None:
+        waiting = Call(lambda: queue.dequeue(max_messages=1, timeout_seconds=inf))
+        wait_for(lambda: len(queue._sleepers) == 1, "somebody waits for a message")
+        delivery = queue.hand_through(message("x"), ANYTHING)
+        assert delivery is not None
+        assert (delivery.task_id, delivery.receive_count) == ("x", 1)
+        assert queue.known(DEFAULT_TENANT, "x")
+        assert queue.depths()[TaskPriority.NORMAL].in_flight == 1
+        assert waiting.running
+        queue.nack([delivery.receipt])
+        assert ids(waiting.result()) == ["x"]
+
+    def test_one_that_is_not_acked_comes_back(
+        self, queue: LocalTaskQueue, clock: FakeClock
+    ) -> None:
+        queue.enqueue(messages("a", "b"))
+        [first] = take(queue, 1)
+        through = queue.hand_through(message("x", tenant_id="b"), ANYTHING)
+        assert through is not None
+        queue.ack([first.receipt])
+        clock.advance(VISIBILITY_SECONDS)
+        assert "x" in drain(queue)
+
+    def test_one_that_is_acked_is_forgotten(self, queue: LocalTaskQueue, clock: FakeClock) -> None:
+        queue.enqueue(messages("a", "b"))
+        take(queue, 1)
+        through = queue.hand_through(message("x", tenant_id="b"), ANYTHING)
+        assert through is not None
+        queue.ack([through.receipt])
+        assert not queue.known("b", "x")
+        clock.advance(VISIBILITY_SECONDS)
+        assert "x" not in drain(queue)
+
+    def test_nothing_goes_before_what_somebody_is_about_to_start(
+        self, queue: LocalTaskQueue
+    ) -> None:
+        """The queue is empty, but whoever emptied it has not come back: what it has taken goes first."""
+        queue.enqueue(messages("a"))
+        take(queue, 1)
+        assert queue.hand_through(message("x"), ANYTHING) is None
+
+    def test_a_closed_queue_hands_nothing_out(self, queue: LocalTaskQueue) -> None:
+        queue.enqueue(messages("a"))
+        queue.close()
+        assert queue.hand_through(message("x", tenant_id="b"), ANYTHING) is None

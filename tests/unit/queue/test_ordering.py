@@ -403,3 +403,71 @@ class TestRemoving:
         assert names(order) == []
         order.add(Item("a1"))
         assert names(order) == ["a1"]
+
+
+class TestHandingThrough:
+    def test_where_nothing_waits_it_goes_through_and_leaves_nothing_behind(self) -> None:
+        order = ordering()
+        positions = [order.hand_through(Item("x", f"t{n}"), ANYTHING) for n in range(1_000)]
+        assert positions == sorted(set(positions), key=positions.index)
+        assert None not in positions
+        assert len(order) == 0
+        assert not order._levels[0].main.last_rounds
+
+    def test_a_newcomer_goes_through_beside_the_backlog_of_another_tenant(self) -> None:
+        order = ordering()
+        for n in range(10):
+            order.add(Item(f"a{n}"))
+        assert order.hand_through(Item("b", "b"), ANYTHING) is None  # nobody was served before it
+        assert names(order, 2) == ["a0", "a1"]
+        assert order.hand_through(Item("b", "b"), ANYTHING) is not None
+        # It has had its turn of this round.
+        assert order.hand_through(Item("b", "b"), ANYTHING) is None
+        assert names(order, 1) == ["a2"]
+        assert order.hand_through(Item("b", "b"), ANYTHING) is not None
+
+    def test_nobody_overtakes_what_waits_of_its_own_tenant(self) -> None:
+        order = ordering()
+        for n in range(10):
+            order.add(Item(f"a{n}"))
+        order.add(Item("b0", "b"))
+        assert names(order, 1) == ["a0"]
+        assert order.hand_through(Item("a", "a"), ANYTHING) is None
+        assert order.hand_through(Item("b", "b"), ANYTHING) is None
+
+    def test_nothing_overtakes_a_task_that_some_worker_did_not_take(self) -> None:
+        order = ordering()
+        order.add(Item("slow", task="slow"))
+        for n in range(4):
+            order.add(Item(f"a{n}"))
+        assert names(order, 2, Selector(excluded=frozenset({"slow"}))) == ["a0", "a1"]
+        assert order.hand_through(Item("late", "b", task="slow"), ANYTHING) is None
+        assert order.hand_through(Item("other", "b"), ANYTHING) is not None
+
+    def test_nothing_overtakes_a_higher_priority(self) -> None:
+        order = ordering()
+        order.add(Item("high", priority=1))
+        assert order.hand_through(Item("low", "b", priority=2), ANYTHING) is None
+        only_low = Selector(priorities=frozenset({2}))
+        assert order.hand_through(Item("low", "b", priority=2), only_low) is not None
+
+    def test_higher_priorities_that_go_through_leave_the_lower_ones_their_share(self) -> None:
+        order = ordering()
+        for n in range(100):
+            order.add(Item(f"low{n}", priority=3))
+        served = []
+        for _ in range(40):
+            through = order.hand_through(Item("high", priority=0), ANYTHING)
+            served.append("high" if through is not None else names(order, 1)[0][:3])
+        assert served == ["high", "high", "high", "low"] * 10
+
+    def test_however_many_newcomers_there_are_the_others_get_half(self) -> None:
+        order = ordering()
+        for n in range(1_000):
+            order.add(Item(f"a{n}"))
+        served: Counter[str] = Counter()
+        for n in range(1_000):
+            through = order.hand_through(Item("new", f"t{n}"), ANYTHING)
+            served["new" if through is not None else names(order, 1)[0][0]] += 1
+        assert served["a"] >= served["new"]
+        assert served["new"] >= 400

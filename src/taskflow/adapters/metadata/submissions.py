@@ -20,6 +20,7 @@ from taskflow.adapters.metadata.batch import (
 )
 from taskflow.adapters.metadata.callers_transaction import CallersTransactions
 from taskflow.adapters.metadata.certainty import until_known
+from taskflow.adapters.metadata.claims import SqlClaims
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, failed_dependency
 from taskflow.adapters.metadata.idempotency import IdempotencyKeys, Key, conflict, key_of
@@ -34,7 +35,7 @@ from taskflow.core.events import EventType
 from taskflow.core.jsontext import dumps
 from taskflow.core.submission import Accepted, NewTask
 from taskflow.core.task import WAITING, TaskStatus
-from taskflow.ports.metadata import InsertResult, OutboxEntry, TaskKey
+from taskflow.ports.metadata import InsertResult, OutboxEntry, StartNow, TaskKey
 
 _MICROSECONDS = 1_000_000
 # How much of the room that was counted may be filled before it is counted again: others fill it, too.
@@ -60,9 +61,10 @@ class _Row(NamedTuple):
 
 
 class SqlSubmissions:
-    def __init__(self, database: Database, journal: Journal) -> None:
+    def __init__(self, database: Database, journal: Journal, claims: SqlClaims) -> None:
         self._database = database
         self._journal = journal
+        self._claims = claims
         self._keys = IdempotencyKeys(database)
         self._callers = CallersTransactions(database)
         self._headroom = 0  # tasks that certainly still fit; counted again when it is used up
@@ -105,6 +107,7 @@ class SqlSubmissions:
         max_waiting: int,
         max_queue_delay_seconds: float,
         outbox: bool,
+        start: StartNow | None = None,
     ) -> InsertResult:
         def write(tx: Transaction) -> InsertResult:
             answers: _Answers = [None] * len(tasks)
@@ -112,9 +115,10 @@ class SqlSubmissions:
                 self._replay(tx, tasks, answers)
             if max_waiting:
                 self._headroom = self._admit(tx, tasks, answers, max_waiting, self._headroom)
-            return self._insert(
+            result = self._insert(
                 tx, tasks, answers, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
             )
+            return result if start is None or outbox else self._start(tx, result, start)
 
         return until_known(
             self._database, write, lambda tx, result: self._is_stored(tx, tasks, result)
@@ -152,7 +156,20 @@ class SqlSubmissions:
             if answers[index] is None:  # pragma: no cover - `_rows` answers whatever has none
                 raise AssertionError(f"submission {task.id} was left without an answer")
         ended = [TaskKey(row.new.tenant_id, row.new.id) for row in rows if row.status == _FAILED]
-        return InsertResult([answer for answer in answers if answer is not None], entries, ended)
+        accepted = [answer for answer in answers if answer is not None]
+        return InsertResult(accepted, entries, ended, [])
+
+    def _start(self, tx: Transaction, result: InsertResult, start: StartNow) -> InsertResult:
+        wanted = set(start.keys)
+        keys = [key for entry in result.to_send if (key := _key_of(entry)) in wanted]
+        if not keys:
+            return result
+        claimed = self._claims.claim_in(
+            tx, keys, worker_id=start.worker_id, lease_seconds=start.lease_seconds
+        ).tasks
+        running = {TaskKey(task.tenant_id, task.task_id) for task in claimed}
+        to_send = [entry for entry in result.to_send if _key_of(entry) not in running]
+        return result._replace(to_send=to_send, started=claimed)
 
     def _is_stored(self, tx: Transaction, tasks: Sequence[NewTask], result: InsertResult) -> bool:
         """Whether the transaction that made ``result`` has been committed: all of it, or nothing."""
@@ -325,6 +342,10 @@ class SqlSubmissions:
         self._journal.tally(
             tx, [Tally(r.new.tenant_id, tx.now, r.new.task, _FAILED, 0.0) for r in rows]
         )
+
+
+def _key_of(entry: OutboxEntry) -> TaskKey:
+    return TaskKey(entry.message.tenant_id, entry.message.task_id)
 
 
 _UNSUCCESSFUL = frozenset(

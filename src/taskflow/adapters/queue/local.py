@@ -128,6 +128,21 @@ class LocalTaskQueue:
                 if self._sleepers:
                     self._sleepers.watch(self._next_at())
 
+    def hand_through(self, message: Message, selector: Selector) -> Delivery | None:
+        """Hand it out without letting it wait, if nothing that waits has to go before it; None: enqueue it."""
+        with self._lock:
+            now = self._monotonic()
+            self._bring_back(now)
+            # With nothing here and nobody waiting, somebody has just taken what was before it, and is not done with it.
+            if self._closed or not (self._ordering or self._sleepers):
+                return None
+            waiting = Waiting(message.task_id, message.tenant_id, message.task, message.priority, 0)
+            position = self._ordering.hand_through(waiting, selector)
+            if position is None:
+                return None
+            [delivery] = self._hand_out([(position, waiting)], now)
+            return delivery
+
     def ack(self, receipts: Sequence[str]) -> None:
         """Forget these messages. Unknown or stale receipts are ignored."""
         with self._lock:

@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from taskflow.ports.queue import Selector
 
 _TENANTS_REMEMBERED = 64  # below this many, forgetting costs more than it frees
+_MOST_CREDIT = 64  # items handed through in a row, while others wait
 
 
 class Orderable(Protocol):
@@ -57,6 +58,20 @@ class Ordering(Generic[T]):
         self._added += 1
         level.main.add(item, self._added)
 
+    def hand_through(self, item: T, selector: Selector) -> int | None:
+        """Its position, if ``item`` may be handed out instead of being added: nothing waits, or its priority's turn has
+        come and it is of a tenant whose turn is now (see `FairHeap.hand_through`). None: `add` it."""
+        allowed, turns = self._turns_of(selector)
+        level = self._levels[item.priority]
+        waiting = [p for p in allowed if self._levels[p].has(selector)]
+        if waiting:
+            contenders = sorted({*waiting, item.priority})
+            if turns.next(contenders)[0] != item.priority or not level.hand_through(item):
+                return None
+            turns.served(contenders, item.priority, 1)
+        self._added += 1
+        return self._added
+
     def put_back(self, item: T, position: int) -> None:
         """Return what was handed out from ``position``: to the front of its tenant's, for the tenant's next turn."""
         self._levels[item.priority].put_back(item, position)
@@ -68,11 +83,7 @@ class Ordering(Generic[T]):
 
     def take(self, max_items: int, selector: Selector) -> list[tuple[int, T]]:
         """Up to ``max_items`` that ``selector`` accepts, in order, each with its position (for `put_back`)."""
-        wanted = selector.priorities
-        allowed = tuple(p for p in self._levels if wanted is None or p in wanted)
-        turns = self._turns.get(allowed)
-        if turns is None:
-            turns = self._turns[allowed] = Turns(allowed, self._starvation_every)
+        allowed, turns = self._turns_of(selector)
         taken: list[tuple[int, T]] = []
         while (room := max_items - len(taken)) > 0:
             waiting = [p for p in allowed if self._levels[p].has(selector)]
@@ -83,6 +94,15 @@ class Ordering(Generic[T]):
             self._levels[priority].take(min(room, most), selector, taken)
             turns.served(waiting, priority, len(taken) - before)
         return taken
+
+    def _turns_of(self, selector: Selector) -> tuple[tuple[int, ...], Turns]:
+        """With the priorities that it accepts, highest first."""
+        wanted = selector.priorities
+        allowed = tuple(p for p in self._levels if wanted is None or p in wanted)
+        turns = self._turns.get(allowed)
+        if turns is None:
+            turns = self._turns[allowed] = Turns(allowed, self._starvation_every)
+        return allowed, turns
 
 
 class Turns:
@@ -156,6 +176,10 @@ class Level(Generic[T]):
             if not heap.entries:
                 del self._parked[task]
 
+    def hand_through(self, item: T) -> bool:
+        """Whether ``item`` may be handed out before what waits here."""
+        return item.task not in self._parked and self.main.hand_through(item)
+
     def has(self, selector: Selector) -> bool:
         """Whether something acceptable waits."""
         if selector.tasks is None and not selector.excluded:
@@ -211,9 +235,10 @@ class FairHeap(Generic[T]):
     (Start-time fair queueing with equal weights: P. Goyal, H. Vin, H. Cheng, SIGCOMM 1996; newcomers a round later.)
     """
 
-    __slots__ = ("_forget_at", "entries", "last_rounds", "round")
+    __slots__ = ("_credit", "_forget_at", "entries", "last_rounds", "round")
 
     def __init__(self, round: int = 0) -> None:
+        self._credit = 0  # so many were handed out for which none has been handed through
         self.entries: list[tuple[int, int, T]] = []
         self.round = round  # of the item handed out last
         self.last_rounds: dict[str, int] = {}  # by tenant: of the item it added last
@@ -224,10 +249,19 @@ class FairHeap(Generic[T]):
         tenant_id = item.tenant_id
         last = self.last_rounds.get(tenant_id, 0)
         turn = (last if last > self.round else self.round) + 1
-        self.last_rounds[tenant_id] = turn
         heappush(self.entries, (turn, position, item))
-        if len(self.last_rounds) > self._forget_at:
-            self._forget()
+        self._note(tenant_id, turn)
+
+    def hand_through(self, item: T) -> bool:
+        """Whether ``item``, which is not here, may be handed out at once: its tenant had nothing in this round and has
+        nothing in later ones. However many newcomers there are, no more are handed through than handed out."""
+        if not self.entries:
+            return True
+        if self._credit <= 0 or self.last_rounds.get(item.tenant_id, -1) >= self.round:
+            return False
+        self._credit -= 1
+        self._note(item.tenant_id, self.round)
+        return True
 
     def put_back(self, item: T, position: int) -> None:
         """Before what the tenant has waiting, but not before others whose turn it is.
@@ -244,10 +278,17 @@ class FairHeap(Generic[T]):
         """Append the next ``count`` items, or all there are, to ``taken``, each with its position."""
         entries = self.entries
         turn = self.round
-        for _ in range(min(count, len(entries))):
+        count = min(count, len(entries))
+        for _ in range(count):
             turn, position, item = heappop(entries)
             taken.append((position, item))
         self.round = max(self.round, turn)
+        self._credit = min(self._credit + count, _MOST_CREDIT)
+
+    def _note(self, tenant_id: str, turn: int) -> None:
+        self.last_rounds[tenant_id] = turn
+        if len(self.last_rounds) > self._forget_at:
+            self._forget()
 
     def _forget(self) -> None:
         """Drop tenants whose last round has come: `add` treats them like newcomers anyway."""
