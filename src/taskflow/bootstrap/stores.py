@@ -54,6 +54,7 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
     from taskflow.adapters.metadata.inspection import SqlInspection
     from taskflow.adapters.metadata.journal import Journal
     from taskflow.adapters.metadata.maintenance import SqlMaintenance
+    from taskflow.adapters.metadata.new_tasks import NewTasks
     from taskflow.adapters.metadata.outbox import SqlOutbox
     from taskflow.adapters.metadata.resending import SqlResending
     from taskflow.adapters.metadata.submissions import SqlSubmissions
@@ -62,10 +63,13 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
 
     journal = Journal(database, new_id)
     dependents = Dependents(database, journal)
-    execution = SqlExecution(database, journal, dependents, lambda: secrets.randbits(_TOKEN_BITS))
+
+    def new_token() -> int:
+        return secrets.randbits(_TOKEN_BITS)
+
     return Stores(
-        submissions=SqlSubmissions(database, journal, execution),
-        execution=execution,
+        submissions=SqlSubmissions(database, NewTasks(database, journal, new_token)),
+        execution=SqlExecution(database, journal, dependents, new_token),
         outbox=SqlOutbox(database, journal),
         resending=SqlResending(database, journal),
         tasks=SqlTasks(database, journal, dependents),

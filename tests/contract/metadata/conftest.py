@@ -18,6 +18,7 @@ from taskflow.adapters.metadata.insights import SqlInsights
 from taskflow.adapters.metadata.journal import Journal
 from taskflow.adapters.metadata.maintenance import SqlMaintenance
 from taskflow.adapters.metadata.migrate import migrate
+from taskflow.adapters.metadata.new_tasks import NewTasks
 from taskflow.adapters.metadata.outbox import SqlOutbox
 from taskflow.adapters.metadata.submissions import SqlSubmissions
 from taskflow.adapters.metadata.tasks import SqlTasks
@@ -45,10 +46,10 @@ class MetadataHarness:
     def __post_init__(self) -> None:
         journal = Journal(self.database, self.new_id)
         dependents = Dependents(self.database, journal)
-        self.execution = SqlExecution(
-            self.database, journal, dependents, lambda: next(self._tokens)
+        self.execution = SqlExecution(self.database, journal, dependents, self._new_token)
+        self.submissions = SqlSubmissions(
+            self.database, NewTasks(self.database, journal, self._new_token)
         )
-        self.submissions = SqlSubmissions(self.database, journal, self.execution)
         self.outbox = SqlOutbox(self.database, journal)
         self.tasks = SqlTasks(
             self.database, journal, dependents, most_looked_at=self.most_looked_at
@@ -56,6 +57,9 @@ class MetadataHarness:
         self.workers = SqlWorkers(self.database)
         self.insights = SqlInsights(self.database)
         self.maintenance = SqlMaintenance(self.database)
+
+    def _new_token(self) -> int:
+        return next(self._tokens)
 
     def advance(self, seconds: float) -> None:
         """Move database time."""

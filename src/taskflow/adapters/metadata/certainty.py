@@ -1,4 +1,4 @@
-"""Finds out what became of a commit that PostgreSQL did not answer: of a transaction that must not happen twice."""
+"""Finds out what became of a commit that was not answered: of a transaction that must not happen twice."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def until_known(
     happened: Callable[[Transaction, R], bool],
     *,
     durable: bool = True,
+    patient: bool = False,
 ) -> R:
     """What ``write`` returned, in a transaction that has been committed, and only once.
 
@@ -34,7 +35,7 @@ def until_known(
     CommitUnknownError when no connection can be had for so long that nobody would wait.
     """
     try:
-        with database.write(durable=durable) as tx:
+        with database.write(durable=durable, patient=patient) as tx:
             result = write(tx)
     except CommitUnknownError as exc:
         unknown = exc
@@ -43,7 +44,7 @@ def until_known(
     for pause in _PAUSES_SECONDS:
         time.sleep(pause)
         try:
-            with database.write(durable=durable) as tx:
+            with database.write(durable=durable, patient=patient) as tx:
                 if not happened(tx, result):
                     result = write(tx)
         except Exception as exc:  # noqa: BLE001 - away still, or a clash with itself: the next look tells

@@ -74,37 +74,30 @@ class SqlClaims:
     ) -> ClaimResult:
         if not keys:
             return ClaimResult([], [])
+        # In one order, so that two workers with the same messages do not wait for each other's rows.
+        batch = batch_text(sorted(keys))
 
         def write(tx: Transaction) -> ClaimResult:
-            return self.claim_in(
-                tx,
-                keys,
-                worker_id=worker_id,
-                lease_seconds=lease_seconds,
-                most_suspects=most_suspects,
-            )
+            return self._claim_in(tx, keys, batch, worker_id, lease_seconds, most_suspects)
 
         def happened(tx: Transaction, result: ClaimResult) -> bool:
             started = result.tasks
             return not started or bool(
-                tx.rows(self._claimed, batch=batch_text(keys), token=started[0].lease_token)
+                tx.rows(self._claimed, batch=batch, token=started[0].lease_token)
             )
 
         # A claim that a power cut undoes leaves a task that waits: no harm, and one wait for the disk less.
-        return until_known(self._database, write, happened, durable=False)
+        return until_known(self._database, write, happened, durable=False, patient=True)
 
-    def claim_in(
+    def _claim_in(
         self,
         tx: Transaction,
         keys: Sequence[TaskKey],
-        *,
+        batch: str,
         worker_id: str,
         lease_seconds: float,
-        most_suspects: int | None = None,
+        most_suspects: int | None,
     ) -> ClaimResult:
-        """In a transaction that is open. ``keys``: each once."""
-        # In one order, so that two workers with the same messages do not wait for each other's rows.
-        batch = batch_text(sorted(keys))
         token = self._new_token()
         claimed: dict[TaskKey, ClaimedTask] = {}
         now = tx.now

@@ -32,7 +32,7 @@ class Connections(Protocol):
 
     engine: sa.Engine
 
-    def write(self, *, durable: bool) -> AbstractContextManager[Transaction]: ...
+    def write(self, *, durable: bool, patient: bool) -> AbstractContextManager[Transaction]: ...
 
     def read(self, *, unlimited: bool) -> AbstractContextManager[sa.Connection]: ...
 
@@ -107,14 +107,18 @@ class Database:
 
     # --- transactions ---------------------------------------------------------------------------
 
-    def write(self, *, durable: bool = True) -> AbstractContextManager[Transaction]:
+    def write(
+        self, *, durable: bool = True, patient: bool = False
+    ) -> AbstractContextManager[Transaction]:
         """A transaction that commits when the block ends and rolls back when it raises.
 
         With ``durable=False`` the commit does not wait for the disk: a power cut (not a crash of processes) may undo
-        it, never without undoing what came after it. For what may be forgotten, such as a lease. Raises
+        it, never without undoing what came after it. For what may be forgotten, such as a lease. With ``patient=True``
+        others go first where there is one writer (SQLite), and do not have to wait for this one's disk: for large
+        batches that nobody is kept waiting by; others may see them a moment before they are durable. Raises
         CommitUnknownError when a connection breaks in the commit itself.
         """
-        return self.connections.write(durable=durable)
+        return self.connections.write(durable=durable, patient=patient)
 
     def read(self, *, unlimited: bool = False) -> AbstractContextManager[sa.Connection]:
         """A snapshot through SQLAlchemy, for queries that are composed as they come. ``unlimited``: statements may take

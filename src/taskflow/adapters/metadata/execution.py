@@ -93,7 +93,7 @@ class SqlExecution(SqlClaims):
                 )
             )  # fmt: skip
 
-        return until_known(self._database, write, happened)[0]
+        return until_known(self._database, write, happened, patient=True)[0]
 
     def _finish_in(
         self,

@@ -82,7 +82,8 @@ class PostgresqlConnections:
             sa.event.listen(self.engine, "do_connect", self._log_in)
 
     @contextmanager
-    def write(self, *, durable: bool) -> Iterator[Transaction]:
+    def write(self, *, durable: bool, patient: bool) -> Iterator[Transaction]:
+        """``patient`` or not, nobody waits for anybody."""
         wait = "" if durable else "SET LOCAL synchronous_commit = off; "
         with translated():
             pooled, cursor = self._execute(f"BEGIN; {self._local}{wait}{_NOW}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,12 +14,13 @@ import sqlalchemy as sa
 from taskflow.adapters.metadata.search import UNICODE_LOWER, unicode_lower
 from taskflow.adapters.metadata.transaction import Prepared, Transaction
 from taskflow.adapters.metadata.vendor_errors import translated
-from taskflow.core.errors import ConfigurationError, StoreUnavailableError
+from taskflow.core.errors import CommitUnknownError, ConfigurationError, StoreUnavailableError
 from taskflow.ports.clock import Clock
 
 # The log is folded back into the file, and then written over, whenever it has grown to this.
 _WAL_AUTOCHECKPOINT_PAGES = 4_096  # 16 MiB
 _CACHE_KIB = 16_384
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 
 
 class SqliteConnections:
@@ -33,7 +35,11 @@ class SqliteConnections:
             )
         self._clock = clock
         self._write_lock = threading.RLock()
+        # Whoever is patient takes this one first: so only one of them waits for the writer beside those who are not,
+        # and nobody waits for more than one other transaction before it is their turn.
+        self._patience = threading.RLock()
         self._writer: Any = None
+        self._log_path = ""
         self._writer_waits = True  # synchronous=FULL, as connections start
         self._busy_timeout_ms = int(busy_timeout_seconds * 1000)
         self._closed = False
@@ -50,12 +56,13 @@ class SqliteConnections:
         sa.event.listen(self.engine, "connect", self._configure)
 
     @contextmanager
-    def write(self, *, durable: bool) -> Iterator[Transaction]:
-        with self._write_lock, translated():
+    def write(self, *, durable: bool, patient: bool) -> Iterator[Transaction]:
+        waits_inside = durable and not patient
+        with self._patience if patient else nullcontext(), self._write_lock, translated():
             driver = self.writer()
-            if durable is not self._writer_waits:
-                driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                self._writer_waits = durable
+            if waits_inside is not self._writer_waits:
+                driver.execute(f"PRAGMA synchronous={'FULL' if waits_inside else 'NORMAL'}")
+                self._writer_waits = waits_inside
             driver.execute("BEGIN IMMEDIATE")
             try:
                 yield Transaction(driver.cursor(), self._clock.now_us)
@@ -64,6 +71,8 @@ class SqliteConnections:
                 if driver.in_transaction:
                     driver.execute("ROLLBACK")
                 raise
+        if durable and patient:
+            self._sync_log()
 
     @contextmanager
     def read(self, *, unlimited: bool) -> Iterator[sa.Connection]:
@@ -100,7 +109,21 @@ class SqliteConnections:
             connection = self.engine.raw_connection()
             self._writer = connection.driver_connection
             connection.detach()
+            _, _, path = self._writer.execute("PRAGMA database_list").fetchone()
+            self._log_path = f"{path}-wal"
         return self._writer
+
+    def _sync_log(self) -> None:
+        """All that has been committed is on disk once this returns: what ``synchronous=FULL`` does inside of `COMMIT`,
+        while others use the writer. Where a checkpoint has emptied the log meanwhile, it has synced what it moved."""
+        try:
+            log = os.open(self._log_path, os.O_RDWR)
+            try:
+                _sync(log)
+            finally:
+                os.close(log)
+        except OSError as exc:
+            raise CommitUnknownError(f"the store's log did not reach the disk: {exc}") from exc
 
     def _check_open(self) -> None:
         if self._closed:
