@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -127,33 +127,28 @@ class Watched:
         self._lock.release()
 
 
-def test_who_keeps_nobody_waiting_lets_others_go_first(harness: MetadataHarness) -> None:
+def test_only_one_of_those_who_keep_nobody_waiting_is_at_the_writer(
+    harness: MetadataHarness,
+) -> None:
     connections: Any = harness.database.connections
     lock, patience = Watched(), Watched()
     connections._write_lock, connections._patience = lock, patience
-    first: list[str] = []
-    rounds = 30
-    for _ in range(rounds):
-        order: list[str] = []
+    done: list[str] = []
 
-        def write(name: str, patient: bool, order: list[str] = order) -> Callable[[], None]:
-            def run() -> None:
-                with harness.database.write(durable=False, patient=patient):
-                    order.append(name)
+    def write(name: str, *, patient: bool) -> None:
+        with harness.database.write(durable=False, patient=patient):
+            done.append(name)
 
-            return run
-
-        waiting = [
-            threading.Thread(target=write("outcomes", True)),
-            threading.Thread(target=write("submission", False)),
-        ]
-        with harness.database.write(durable=False, patient=True):
-            waiting[0].start()
-            wait_for(lambda: patience.here == 2, "outcomes wait for other outcomes")
-            waiting[1].start()
-            wait_for(lambda: lock.here == 2, "the submission waits for the writer")
+    waiting = [
+        threading.Thread(target=write, args=[name], kwargs={"patient": name != "submission"})
+        for name in ("outcomes", "claims", "submission")
+    ]
+    with harness.database.write(durable=False, patient=True):
         for thread in waiting:
-            thread.join(20)
-        first.append(order[0])
-    # Both wake at the same moment, but only one of them was at the lock.
-    assert first.count("submission") >= 0.8 * rounds
+            thread.start()
+        wait_for(lambda: patience.here == 3, "outcomes and claims wait for one another")
+        wait_for(lambda: lock.here == 2, "the submission waits for the writer")
+        assert (patience.here, lock.here, done) == (3, 2, [])
+    for thread in waiting:
+        thread.join(20)
+    assert sorted(done) == ["claims", "outcomes", "submission"]

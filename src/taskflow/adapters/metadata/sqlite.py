@@ -35,8 +35,7 @@ class SqliteConnections:
             )
         self._clock = clock
         self._write_lock = threading.RLock()
-        # Whoever is patient takes this one first: so only one of them waits for the writer beside those who are not,
-        # and nobody waits for more than one other transaction before it is their turn.
+        # Whoever is patient takes this one first: only one of them is at the writer beside those who are not.
         self._patience = threading.RLock()
         self._writer: Any = None
         self._log_path = ""
