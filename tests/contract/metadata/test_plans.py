@@ -124,10 +124,11 @@ def test_retention_does_not_walk_what_is_too_young(harness: MetadataHarness) -> 
 
 def test_every_statement_of_the_hot_path_searches_by_key(harness: MetadataHarness) -> None:
     database = harness.database
-    prepared = {**vars(harness.execution), **vars(harness.submissions)}
+    submissions = harness.submissions
+    prepared = {**vars(harness.execution), **vars(submissions), **vars(submissions._new_tasks)}
     hot = ("_claim", "_started_events", "_claimed", "_state", "_leases", "_finish", "_extend")
     with database.write():
-        for name in (*hot, "_insert_tasks", "_parents"):
+        for name in (*hot, "_insert_tasks", "_insert_started", "_parents"):
             statement = getattr(prepared[name], "many", prepared[name])
             rows = database.connections.writer().execute(
                 f"EXPLAIN QUERY PLAN {statement.text}", statement.parameters({})
