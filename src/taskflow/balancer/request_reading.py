@@ -142,6 +142,9 @@ class RequestReading(asyncio.Protocol, ABC):
             return True
         self._buffer = b""
         self.unread_body = body
+        self.touched_at = (
+            shared.monotonic()
+        )  # it may have rested for long: that was no pause of the body
         self._begin(method, target, fields)
         if rest and self._exchange is not None:
             self._buffer = self._take_body(self._exchange, body, rest)

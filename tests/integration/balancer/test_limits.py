@@ -134,6 +134,27 @@ def test_a_body_that_stops_is_408(directory: Path, instance: Instance) -> None:
         assert instance.seen == []
 
 
+def test_a_body_after_a_rest_of_the_connection_has_its_time(
+    directory: Path, instance: Instance
+) -> None:
+    with (
+        balancing(directory, [instance.url], idle_timeout_seconds=0.5) as balancer,
+        connection(balancer.port) as raw,
+    ):
+        raw.sendall(b"GET /port HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert raw.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+        raw.settimeout(1)
+        with pytest.raises(TimeoutError):
+            raw.recv(1)
+        raw.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+        raw.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            raw.recv(1)
+        raw.sendall(b"body")
+        raw.settimeout(10)
+        assert raw.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_a_thousand_slow_clients_do_not_keep_others_waiting(
     directory: Path, instance: Instance
 ) -> None:
