@@ -125,13 +125,17 @@ class Exchange(Sending):
         client = self._client
         self.has_started = True
         self.status = answer.status
+        if client.unread_body is not None:
+            # The rest of the body may never come, or not all of it: no further request can follow.
+            self._needs_close = True
         chunked = False
         if answer.body == UNTIL_CLOSE:
             chunked = self._encodes = self.fields.minor == 1
-            self._needs_close = not chunked
+            self._needs_close |= not chunked
         elif answer.body < 0:
             chunked = self.fields.minor == 1
-            self.decodes = self._needs_close = not chunked
+            self.decodes = not chunked
+            self._needs_close |= self.decodes
         return client_head(
             answer,
             chunked=chunked,

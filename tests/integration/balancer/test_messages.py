@@ -141,7 +141,9 @@ def test_a_refusal_instead_of_100_continue_reaches_the_client(balancer: Balancer
         raw.sendall(
             b"POST /early HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 99\r\n\r\n"
         )
-        assert read_until(raw, b"\r\n\r\nbig").startswith(b"HTTP/1.1 413 Too Large\r\n")
+        answer = read_until(raw, b"\r\n\r\nbig")
+        assert answer.startswith(b"HTTP/1.1 413 Too Large\r\n")
+        assert b"\r\nConnection: close\r\n" in answer, "the client must not keep the connection"
         assert raw.recv(1) == b"", "the body was never sent: the connection cannot go on"
 
 
