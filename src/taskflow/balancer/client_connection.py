@@ -118,17 +118,21 @@ class ClientConnection(RequestReading):
         exchange.send()
 
     def _answer_itself(self, method: bytes, target: bytes, fields: RequestFields) -> None:
-        if fields.body_length:
+        redirect = self.shared.redirect
+        if fields.body_length and redirect is None:
             raise RefusedError("invalid_request", "a request to the balancer itself has no body")
-        if fields.minor == 0:
+        if fields.minor == 0 or fields.body_length:
             self._closes = True
-        if self.shared.redirect is not None:
-            data = self.shared.redirect.answer(target, fields.host, close=self._closes)
+        if redirect is not None:
+            data = redirect.answer(target, fields.host, close=self._closes)
         else:
             data = own_page(self.shared, method, target, fields, close=self._closes)
         self.transport.write(data)
         self.touched_at = self.shared.monotonic()
-        if self._closes:
+        if fields.body_length:
+            self._buffer = b""
+            self._linger(self.touched_at)
+        elif self._closes:
             self.close()
 
     # --- for the exchange

@@ -28,8 +28,8 @@ class Authority:
         self.key = directory / "key.pem"
         self.issue("localhost")
 
-    def issue(self, *names: str) -> None:
-        made = self._authority.issue_cert(*names)
+    def issue(self, *names: str, key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> None:
+        made = self._authority.issue_cert(*names, key_type=key_type)
         self.certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
         made.private_key_pem.write_to_path(self.key)
 
@@ -118,6 +118,28 @@ def test_a_new_certificate_counts_from_the_next_connection_on(
         assert names() == {"localhost", "new.example"}, "and goes on with what it has"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_new_certificate_with_another_type_of_key_replaces_the_old_one(
+    secure: BalancerProcess, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    context = authority.context()
+    context.check_hostname = False
+    context.minimum_version = context.maximum_version = version
+
+    def names(server_name: str | None) -> set[str]:
+        raw = socket.create_connection(("127.0.0.1", secure.port), timeout=10)
+        with context.wrap_socket(raw, server_hostname=server_name) as tls:
+            found = tls.getpeercert()
+            assert found is not None
+            return {str(name[1]) for name in found["subjectAltName"]}
+
+    assert names("localhost") == names(None) == {"localhost"}
+    authority.issue("new.example", key_type=trustme.KeyType.RSA)
+    secure.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "balancer.reloaded" in secure.log.read_text(), "the new certificate")
+    assert names("localhost") == names(None) == {"new.example"}
+
+
 def test_http_clients_are_sent_to_https(
     directory: Path, instance: Instance, authority: Authority
 ) -> None:
@@ -128,6 +150,11 @@ def test_http_clients_are_sent_to_https(
         answer = converse(redirect, b"POST /a?b=c HTTP/1.1\r\nHost: localhost:80\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 308 Permanent Redirect\r\n")
         assert b"\r\nLocation: https://localhost:%d/a?b=c\r\n" % balancer.port in answer
+        for body in (b"Content-Length: 4\r\n\r\nbody", b"Content-Length: 99\r\n\r\nbegun",
+                     b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"):  # fmt: skip
+            answer = converse(redirect, b"POST /a HTTP/1.1\r\nHost: localhost\r\n" + body)
+            assert answer.startswith(b"HTTP/1.1 308 Permanent Redirect\r\n")
+            assert b"\r\nConnection: close\r\n" in answer
         assert converse(redirect, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").startswith(
             b"HTTP/1.1 400 "
         )
