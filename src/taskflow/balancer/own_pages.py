@@ -62,7 +62,7 @@ def _page(
             {"status": state, "version": __version__, "available": len(shared.instances.available)}
         )
         return (503 if shared.is_draining else 200), _JSON, body
-    _authenticate(shared, token)
+    _authenticate(shared, token, with_basic=method in _READS)
     match method, name:
         case ((b"GET" | b"HEAD"), b""):
             return 200, _HTML, status_html(shared).encode()
@@ -91,13 +91,14 @@ def _page(
     return 200, _JSON, orjson.dumps(status(shared))
 
 
-def _authenticate(shared: Balancer, given: bytes | None) -> None:
-    """`Bearer TOKEN`; `Basic` with the token as password, so that a browser can show the page."""
+def _authenticate(shared: Balancer, given: bytes | None, *, with_basic: bool) -> None:
+    """`Bearer TOKEN`; `Basic` with the token as password, so that a browser can show the page. Only that: browsers add
+    what they know of `Basic` also to what pages of strangers have them send."""
     wanted = shared.options.admin_token
     if not wanted:
         raise RefusedError("forbidden", "switched off: TASKFLOW_BALANCER_ADMIN_TOKEN is not set")
     kind, _, credentials = (given or b"").partition(b" ")
-    if kind.lower() == b"basic":
+    if kind.lower() == b"basic" and with_basic:
         try:
             _, _, credentials = base64.b64decode(credentials, validate=True).partition(b":")
         except binascii.Error:

@@ -41,6 +41,14 @@ def test_pages_need_the_token(balancer: BalancerProcess, path: str) -> None:
     assert httpx.get(f"{url}/nothing", headers=AUTHORIZED).status_code == 404
 
 
+def test_what_browsers_add_by_themselves_changes_nothing(balancer: BalancerProcess) -> None:
+    """A stranger's page can have the browser of an operator who has looked at the status page send a form."""
+    basic = {"Authorization": "Basic " + base64.b64encode(f"me:{TOKEN}".encode()).decode()}
+    url = f"{balancer.url}/_balancer/instances?url=http://192.0.2.1:80"
+    assert httpx.post(url, headers=basic).status_code == 401
+    assert "http://192.0.2.1:80" not in balancer.states()
+
+
 def test_a_client_of_http_1_0_is_not_kept_waiting(balancer: BalancerProcess) -> None:
     with connection(balancer.port) as raw:
         raw.sendall(b"GET /_balancer/health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
