@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from taskflow.balancer.forwarding import CLAIMS
 from taskflow.balancer.framing import FramingError
 from taskflow.balancer.grammar import FIELD
 
@@ -18,12 +19,11 @@ _SIZE_LINE = re.compile(
 _MAX_SIZE_LINE_BYTES = 256
 _MAX_EXTENSION_BYTES = 16_384  # of a whole body: extensions mean nothing to anybody, and cost
 _MAX_TRAILER_BYTES = 8_192
-_FORBIDDEN_TRAILERS = frozenset(
+_FORBIDDEN_TRAILERS = CLAIMS | frozenset(
     {
         b"authorization", b"connection", b"content-encoding", b"content-length", b"content-range",
-        b"content-type", b"cookie", b"expect", b"forwarded", b"host", b"keep-alive", b"max-forwards",
-        b"proxy-authorization", b"range", b"set-cookie", b"te", b"trailer", b"transfer-encoding", b"upgrade",
-        b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-request-id",
+        b"content-type", b"cookie", b"expect", b"host", b"keep-alive", b"max-forwards", b"proxy-authorization",
+        b"range", b"set-cookie", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"via", b"x-request-id",
     }
 )  # fmt: skip
 _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)

@@ -154,6 +154,8 @@ def check_target(method: bytes, target: bytes, host: bytes) -> bytes:
             slash, path = b"/", b"?" + query + slash + path
         if authority.lower() != host.lower() or not authority:
             raise RefusedError("bad_request", "the target names another host than Host does")
+        if method == b"OPTIONS" and not slash:
+            return b"*"  # of the host as a whole (RFC 9112 §3.2.4)
         return b"/" + path
     raise RefusedError("bad_request", "the target is not a path")
 

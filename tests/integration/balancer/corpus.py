@@ -76,6 +76,7 @@ CASES = [
     Case("an extension without an end", chunked(b"5;" + b"a" * 100_000), 400),
     Case("a trailer", chunked(b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"), 200),
     Case("a trailer that is no header", chunked(b"5\r\nhello\r\n0\r\nnothing\r\n\r\n"), 400, 200),
+    Case("a proxy's word as trailer", chunked(b"5\r\nhello\r\n0\r\nX-Real-IP: 1\r\n\r\n"), 400, 200),
     Case("a length as trailer", chunked(b"5\r\nhello\r\n0\r\nContent-Length: 7\r\n\r\n"), 400, 200),
     # lines of the head
     Case("lines that end in LF", b"POST /echo HTTP/1.1\nHost: a\nContent-Length: 5\n\nhello", 400, 200),

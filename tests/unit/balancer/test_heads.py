@@ -111,6 +111,8 @@ def test_what_connection_names_is_dropped() -> None:
     [
         (b"GET", b"/a?b", b"/a?b"), (b"OPTIONS", b"*", b"*"), (b"GET", b"http://example.com/a?b", b"/a?b"),
         (b"GET", b"HTTP://EXAMPLE.com", b"/"), (b"GET", b"http://example.com?q=/x", b"/?q=/x"),
+        (b"OPTIONS", b"http://example.com", b"*"), (b"OPTIONS", b"http://example.com/", b"/"),
+        (b"OPTIONS", b"http://example.com?q", b"/?q"),
     ],
 )  # fmt: skip
 def test_targets_become_paths(method: bytes, target: bytes, passed: bytes) -> None:
