@@ -17,6 +17,7 @@ from taskflow.core.errors import (
     PayloadTooLargeError,
     UnknownTaskError,
 )
+from taskflow.core.ids import is_uuid
 from taskflow.core.registry import Handler, Registry
 from taskflow.core.results import result_text
 from taskflow.core.task import FINAL, ErrorClass, TaskPriority, TaskStatus
@@ -81,10 +82,14 @@ class Execution:
         self, deliveries: Sequence[Delivery], *, most_suspects: int | None = None
     ) -> list[Attempt]:
         """Claim what was delivered. What cannot start is forgotten or hidden until it is due; so are for a moment all
-        but ``most_suspects`` of the tasks that were running when a worker died.
+        but ``most_suspects`` of the tasks that were running when a worker died. What names no task is put away: no
+        store could look for it, and the whole batch would fail with it.
 
         Raises StoreUnavailableError; the messages come back after their visibility timeout, or nack them.
         """
+        if nameless := [one for one in deliveries if not _names_a_task(one)]:
+            self._queue.dead_letter([one.receipt for one in nameless], "it names no task")
+            deliveries = [one for one in deliveries if _names_a_task(one)]
         by_key = {
             TaskKey(delivery.tenant_id, delivery.task_id): delivery for delivery in deliveries
         }
@@ -307,3 +312,8 @@ def _log(attempt: Attempt, outcome: Outcome, status: TaskStatus) -> None:
     if status is TaskStatus.RETRYING:
         fields["retry_in_seconds"] = round(outcome.retry_delay_seconds, 3)
     log.warning(event, **fields)
+
+
+def _names_a_task(delivery: Delivery) -> bool:
+    """PostgreSQL takes nothing else for an id, and no NUL in a text."""
+    return is_uuid(delivery.task_id) and "\0" not in delivery.tenant_id

@@ -106,4 +106,13 @@ def test_what_cannot_be_decoded_stays_for_people_to_look_at(
     [said] = dead_letters.lines("message.undecodable")
     assert said["message_id"] == record["messageId"]
     assert "not JSON" in said["reason"]
+
+    task = cloud.submit("lambda_echo", priority="low")
+    dead.send(
+        json.dumps({"v": 1, "task_id": "t1", "tenant_id": "default", "task": "a", "priority": 3})
+    )
+    nameless = next(r for r in dead.receive(10) if "t1" in r["body"])
+    records = [nameless, *given_up(cloud, dead, task)]
+    assert dead.invoke(dead_letters, records) == [nameless["messageId"]], "it keeps no other back"
+    assert cloud.status(task) == ["retrying"]
     assert dead_letters.invoke({"no": "records"}) == {"batchItemFailures": []}

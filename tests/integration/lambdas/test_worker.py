@@ -110,12 +110,18 @@ def test_what_cannot_be_decoded_goes_to_the_dead_letters_with_the_reason(
     source.send("not one of ours")
     source.send(json.dumps({"v": 99}))
     good = cloud.submit("lambda_echo", "beside them")
-    assert source.invoke(worker, source.receive(3)) == []
+    ours = {"v": 1, "tenant_id": "default", "task": "lambda_echo", "priority": 2}
+    no_id = json.dumps(ours | {"task_id": "t1"})
+    no_tenant = json.dumps(ours | {"task_id": good, "tenant_id": "a\0b"})
+    source.send(no_id)
+    source.send(no_tenant)
+    assert source.invoke(worker, source.receive(5)) == []
     assert cloud.status(good) == ["completed"]
-    found = {r["body"]: r["messageAttributes"]["reason"]["stringValue"] for r in dead.receive(2)}
+    found = {r["body"]: r["messageAttributes"]["reason"]["stringValue"] for r in dead.receive(4)}
     assert "is not JSON" in found["not one of ours"]
     assert "version 99" in found['{"v": 99}']
-    assert len(worker.lines("message.undecodable")) == 2
+    assert found[no_id] == found[no_tenant] == "it names no task"
+    assert len(worker.lines("message.undecodable")) == 4
     assert cloud.waiting() == (0, 0)
 
 

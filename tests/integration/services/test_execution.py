@@ -289,6 +289,16 @@ def test_what_cannot_start_is_forgotten_or_hidden_until_it_is_due(
     assert [attempt.task.task_id for attempt in engine.start()] == [early]
 
 
+@pytest.mark.parametrize(("tenant_id", "task_id"), [(DEFAULT_TENANT, "t1"), ("a\0b", None)])
+def test_a_message_that_names_no_task_keeps_no_other_from_starting(
+    engine: Engine, task: str, tenant_id: str, task_id: str | None
+) -> None:
+    ready = engine.submit(task)
+    foreign = Delivery(task_id or ready, tenant_id, task, 2, "receipt of a foreign one", 1)
+    attempts = engine.runtime.execution.start([foreign, *engine.receive()])
+    assert [attempt.task.task_id for attempt in attempts] == [ready]
+
+
 def test_a_task_given_back_has_lost_nothing(engine: Engine, task: str) -> None:
     task_id = engine.submit(task)
     execution = engine.runtime.execution

@@ -64,7 +64,7 @@ class SQSEventQueue:
         self._wakes = 0
         self._held: dict[str, _Held] = {}  # by receipt: not acked so far
         self._ready: dict[str, float] = {}  # receipt → from when on it may be handed out
-        self._kept: list[Return] = []  # could not be decoded, nor put away
+        self._kept: list[Return] = []  # could not be put away
         self._given_up = True
         self._stuck = False  # nobody here takes what is left
 
@@ -78,8 +78,7 @@ class SQSEventQueue:
                 delivery = decode(record)
             except UndecodableMessageError as exc:
                 if not self._messages.put_away(record, exc.detail):
-                    is_dead = queue_of(record).endswith(DEAD_SUFFIX)
-                    kept.append(_return(record, LONGEST_SECONDS if is_dead else _LATER_SECONDS))
+                    kept.append(_staying(record))
                 continue
             held[delivery.receipt] = _Held(delivery, record)
         with self._changed:
@@ -194,8 +193,11 @@ class SQSEventQueue:
     def dead_letter(self, receipts: Sequence[str], reason: str) -> None:
         for receipt in receipts:
             held = self._held.get(receipt)
-            if held is not None and self._messages.put_away(held.record, reason):
-                self.ack([receipt])
+            if held is None:
+                continue
+            if not self._messages.put_away(held.record, reason):
+                self._kept.append(_staying(held.record))
+            self.ack([receipt])
 
     def enqueue(self, messages: Sequence[Message]) -> list[EnqueueFailure]:
         return self._sender.enqueue(messages)
@@ -227,3 +229,9 @@ def _later(delivery: Delivery) -> float:
 
 def _return(record: Mapping[str, Any], seconds: float) -> Return:
     return Return(queue_of(record), record["receiptHandle"], record["messageId"], seconds)
+
+
+def _staying(record: Mapping[str, Any]) -> Return:
+    """What cannot be put away: in a dead-letter queue people shall look at it."""
+    is_dead = queue_of(record).endswith(DEAD_SUFFIX)
+    return _return(record, LONGEST_SECONDS if is_dead else _LATER_SECONDS)
