@@ -59,10 +59,6 @@ class Template:
             for alarm in alarms
         )
 
-    @property
-    def resource_types(self) -> list[str]:
-        return [resource["Type"] for resource in self._parsed["Resources"].values()]
-
     def values(self, chosen: Mapping[str, str], state: StackState | None) -> dict[str, str | None]:
         """For a change set: what is chosen, else what the stack has (None), else the template's default."""
         values: dict[str, str | None] = {

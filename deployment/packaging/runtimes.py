@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Literal
 
 from deployment.packaging.errors import PackagingError
@@ -20,11 +19,6 @@ _MACHINES: dict[Architecture, str] = {"x86_64": "x86_64", "arm64": "aarch64"}
 
 PYTHON_VERSIONS = tuple(_WHEELS)
 TASK_ROOT = "/var/task"  # where Lambda unpacks the zip
-
-
-def this_python() -> str:
-    """The minor version of the Python that runs this, as `build` wants it."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def runtime_of(python_version: str) -> str:

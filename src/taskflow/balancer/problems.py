@@ -27,7 +27,6 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "no_instance": (503, "No instance is available"),
     "instances_busy": (503, "All instances are busy"),
     "too_many_connections": (503, "Too many connections"),
-    "draining": (503, "The balancer is about to stop"),
     "instance_timeout": (504, "The instance did not answer in time"),
     "version_not_supported": (505, "This version of HTTP is not spoken here"),
 }

@@ -14,9 +14,7 @@ from taskflow.observability.catalogue import Metric
 
 MOST_VALUES = 100  # of one metric in a line
 MOST_METRICS = 100  # in a line
-MOST_DIMENSIONS = 30
 MOST_VALUE_CHARS = 1_024  # of a dimension
-MOST_LINE_BYTES = 256 * 1024
 
 Values = Mapping[Metric, float | Sequence[float]]
 
