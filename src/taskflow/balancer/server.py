@@ -16,6 +16,7 @@ from taskflow.balancer.health import HealthChecks
 from taskflow.balancer.options import BalancerOptions
 from taskflow.balancer.redirect import Redirect
 from taskflow.balancer.tls import Certificate
+from taskflow.balancer.tls_listener import TlsListener
 from taskflow.listening import address_of
 from taskflow.logs import get_logger
 from taskflow.ports.clock import Clock
@@ -60,15 +61,7 @@ class BalancerServer:
         if options.tls is not None:
             balancer.certificate = Certificate(options.tls)
         await self._checks.start()
-        servers = [
-            await loop.create_server(
-                lambda: ClientConnection(balancer),
-                sock=listeners.main,
-                backlog=_BACKLOG,
-                ssl=balancer.certificate.context if balancer.certificate is not None else None,
-                ssl_handshake_timeout=options.timeouts.head if options.tls is not None else None,
-            )
-        ]
+        servers: list[asyncio.Server | TlsListener] = [await self._serve(listeners.main)]
         if listeners.redirect is not None:
             servers.append(await self._serve_redirect(listeners.redirect, listeners.main))
         sweeping = loop.create_task(self._sweep())
@@ -88,6 +81,14 @@ class BalancerServer:
             balancer.access_log.flush()
             log.info("balancer.stopped")
 
+    async def _serve(self, listener: socket.socket) -> asyncio.Server | TlsListener:
+        balancer = self.balancer
+        if balancer.certificate is not None:
+            return TlsListener(balancer, balancer.certificate.context, listener, backlog=_BACKLOG)
+        return await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(balancer), sock=listener, backlog=_BACKLOG
+        )
+
     async def _serve_redirect(self, listener: socket.socket, main: socket.socket) -> asyncio.Server:
         """A balancer without instances: the same limits and the same strictness."""
         options = self.balancer.options
@@ -99,7 +100,7 @@ class BalancerServer:
             lambda: ClientConnection(redirecting), sock=listener, backlog=_BACKLOG
         )
 
-    async def _drain(self, servers: Sequence[asyncio.Server]) -> bool:
+    async def _drain(self, servers: Sequence[asyncio.Server | TlsListener]) -> bool:
         balancers = [one for one in (self.balancer, self._redirecting) if one is not None]
         log.info("balancer.draining", connections=len(self.balancer.clients))
         for server in servers:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -177,3 +178,32 @@ def test_plain_http_on_the_https_port_and_a_silent_client_do_no_harm(
         with handshake(balancer, authority.context()) as tls:
             tls.sendall(b"GET /port HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             assert read_until(tls, str(instance.port).encode()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_clients_that_owe_their_handshake_are_limited_too(
+    directory: Path, instance: Instance, authority: Authority
+) -> None:
+    settings = {"max_client_connections": 3, "head_timeout_seconds": 30, **authority.settings}
+    get = b"GET /port HTTP/1.1\r\nHost: a\r\n\r\n"
+    with balancing(directory, [instance.url], **settings) as balancer:
+        with ExitStack() as stack:
+            served = [
+                stack.enter_context(handshake(balancer, authority.context())) for _ in range(3)
+            ]
+            silent = [stack.enter_context(connection(balancer.port)) for _ in range(3)]
+            with connection(balancer.port) as one_more, suppress(ConnectionResetError):
+                assert one_more.recv(1) == b"", "it is let go at once"
+            for raw in silent[1:]:
+                raw.close()
+            for tls in served:
+                tls.sendall(get)
+                assert tls.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+            with handshake(balancer, authority.context()) as over:
+                assert over.recv(65_536).startswith(b"HTTP/1.1 503 "), "who can be told, is told"
+        wait_for(lambda: balancer_answers(balancer, authority, get), "all have gone")
+
+
+def balancer_answers(balancer: BalancerProcess, authority: Authority, request: bytes) -> bool:
+    with handshake(balancer, authority.context()) as tls:
+        tls.sendall(request)
+        return tls.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
