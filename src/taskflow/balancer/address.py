@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from taskflow.core.errors import ConfigurationError
+
+# What a resolver can be asked for: it raises for other names, whenever a connection is wanted.
+_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 
 
 class Address(NamedTuple):
@@ -32,4 +36,8 @@ def parse_address(text: str) -> Address:
         raise ConfigurationError(f"instance {text!r} is not an address like http://127.0.0.1:8001")
     if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username is not None:
         raise ConfigurationError(f"instance {text!r}: only host and port can be given")
-    return Address(host, 80 if port is None else port)
+    if ":" not in host and _NAME.fullmatch(host) is None:
+        raise ConfigurationError(f"instance {text!r}: {host!r} is not the name of a host")
+    if port == 0:
+        raise ConfigurationError(f"instance {text!r}: nothing listens on port 0")
+    return Address(host, port or 80)

@@ -201,6 +201,7 @@ def test_a_connection_on_which_the_balancer_itself_is_asked_is_not_idle(director
     [
         ({"instances": ""}, "no instances"),
         ({"instances": "ftp://a"}, "not an address"),
+        ({"instances": "http://a..b:80"}, "not the name of a host"),
         ({"trusted_proxies": "x"}, "TASKFLOW_BALANCER_TRUSTED_PROXIES"),
         ({"tls_certificate": "a.pem"}, "belong together"),
         ({"tls_certificate": "a.pem", "tls_key": "b.pem"}, "No such file"),

@@ -184,3 +184,20 @@ def test_least_connections_prefers_the_idle_and_takes_turns_among_equals(farm: F
     assert strategy.pick(farm.instances.available, None) is farm.all[1]
     # With a tenth of its weight, one exchange counts as ten.
     assert strategy.pick(farm.all, lambda one: 0.1 if one is farm.all[1] else 1.0) is farm.all[2]
+
+
+@pytest.mark.parametrize(
+    "host", ["a..b", "a" * 64, "host name", "ü.example", "a.", "a_b.c-d", "10.0.0.1", "[::1]"]
+)
+def test_an_instance_has_a_name_that_can_be_looked_up(farm: Farm, host: str) -> None:
+    url = f"http://{host}:8001"
+    if host in {"a..b", "a" * 64, "host name", "ü.example"}:
+        with pytest.raises(ConfigurationError, match="not the name of a host"):
+            farm.instances.add(url)
+    else:
+        assert farm.instances.add(url).name == url
+
+
+def test_an_instance_has_a_port(farm: Farm) -> None:
+    with pytest.raises(ConfigurationError, match="port 0"):
+        farm.instances.add("http://10.0.0.1:0")
