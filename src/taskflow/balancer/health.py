@@ -9,7 +9,7 @@ import orjson
 
 from taskflow.balancer.chunked import ChunkedBody
 from taskflow.balancer.framing import FramingError
-from taskflow.balancer.instances import Instance, Instances
+from taskflow.balancer.instances import Instance, Instances, is_shortage
 from taskflow.balancer.options import HealthCheck
 from taskflow.balancer.response_head import UNTIL_CLOSE, InvalidAnswerError, read_response_head
 
@@ -67,9 +67,10 @@ class HealthChecks:
         except TimeoutError:
             self._instances.check_failed(instance, f"no answer to {self._rules.path} in time")
         except (OSError, EOFError, InvalidAnswerError, FramingError) as exc:
-            self._instances.check_failed(
-                instance, f"{self._rules.path}: {str(exc) or type(exc).__name__}"
-            )
+            if not is_shortage(exc):
+                self._instances.check_failed(
+                    instance, f"{self._rules.path}: {str(exc) or type(exc).__name__}"
+                )
         else:
             if _says_draining(body):
                 self._instances.says_draining(instance)

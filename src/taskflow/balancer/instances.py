@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,15 @@ log = get_logger(__name__)
 
 State = Literal["unchecked", "up", "down", "draining", "removed"]
 _LEAST_WEIGHT = 0.1  # at the beginning of a slow start
+_SHORTAGES = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+
+
+def is_shortage(exc: Exception) -> bool:
+    """Whether a connection failed because this machine has no more files, memory or ports: that says nothing about an
+    instance."""
+    return isinstance(exc, OSError) and exc.errno in _SHORTAGES
 
 
 class Instance:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from taskflow.balancer.instance_connection import InstanceConnection
+from taskflow.balancer.instances import is_shortage
 from taskflow.balancer.problems import RefusedError
 from taskflow.balancer.request_head import IDEMPOTENT, RequestFields
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from taskflow.balancer.instances import Instance
 
 _MAX_LOGGED_PATH_CHARS = 200
+_RETRY_SECONDS = 1.0
 
 
 class Sending(ABC):
@@ -141,14 +143,20 @@ class Sending(ABC):
     def _could_not_connect(self, instance: Instance, exc: Exception) -> None:
         """Nothing was sent: any request may go to the next one."""
         shared = self._client.shared
+        shared.metrics.failed(instance.name, "connect")
+        self._leave_instance()
+        if is_shortage(exc):
+            detail = f"no connection to an instance can be opened here: {exc.args[-1]}"
+            self._refuse(
+                RefusedError("too_many_connections", detail, retry_after_seconds=_RETRY_SECONDS)
+            )
+            return
         why = (
             "connect timeout"
             if isinstance(exc, TimeoutError)
             else (exc.args[-1] if exc.args else "refused")
         )
         shared.instances.connection_failed(instance, str(why))
-        shared.metrics.failed(instance.name, "connect")
-        self._leave_instance()
         self._exclude(instance)
         if isinstance(exc, TimeoutError):
             self._timed_out = True

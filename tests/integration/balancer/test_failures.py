@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
@@ -391,3 +393,26 @@ def test_an_answer_being_given_does_not_notice_that_another_instance_dies(
         wait_for(lambda: balancer.states()[other] == "down", "it is taken out")
         instance.released.set()
         read_until(raw, b"0\r\n\r\n")
+
+
+def test_having_no_files_left_is_no_fault_of_an_instance(
+    directory: Path, instance: Instance
+) -> None:
+    rules = {"health_interval_seconds": 0.1, "health_timeout_seconds": 0.1}
+    with balancing(directory, [instance.url], **rules) as balancer:
+        wait_for(lambda: "up" in balancer.states().values(), "it is up")
+        files = Path(f"/proc/{balancer.process.pid}/fd")
+        most = len(list(files.iterdir())) + 10
+        resource.prlimit(balancer.process.pid, resource.RLIMIT_NOFILE, (most, most))
+        with ExitStack() as stack:
+            clients = [stack.enter_context(connection(balancer.port)) for _ in range(20)]
+            wait_for(lambda: len(list(files.iterdir())) >= most - 1, "its files are used up")
+            for raw in clients[:5]:
+                raw.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+            answered = select.select(clients[:5], [], [], 10)[0]
+            assert b"can be opened here" in answered[0].recv(65_536)
+            select.select([], [], [], 0.5)  # for several health checks
+            instance.released.set()
+        assert httpx.post(f"{balancer.url}/echo", content=b"x").text == "x"
+        log = balancer.log.read_text()
+    assert '"state":"down"' not in log
