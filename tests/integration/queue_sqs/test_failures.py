@@ -243,3 +243,31 @@ def test_while_it_is_throttled_a_worker_asks_no_more_than_now_and_then(
     elapsed = time.monotonic() - started_at
     # Three tries a failure, and at least a quarter of a second between two failures of one of the four receivers.
     assert asked <= 4 * 3 * (elapsed / 0.25 + 1)
+
+
+PAGE = Answer(200, {"Content-Type": "text/html"}, b"<html>Please log in to this network</html>")
+
+
+def test_what_an_answer_does_not_speak_of_was_not_sent(
+    proxy: AwsProxy, queue: SQSTaskQueue, events: Events
+) -> None:
+    """Else the outbox would forget it."""
+    with proxy.intercepting(lambda asked: PAGE if asked.operation == "SendMessageBatch" else None):
+        [failure] = queue.enqueue(messages("t1"))
+    assert "is this SQS?" in failure.reason
+    assert events("queue.send_failed")
+    assert queue.enqueue(messages("t1")) == []
+
+
+def test_a_poll_that_does_not_wait_is_no_tight_loop(
+    proxy: AwsProxy, make_queue: MakeQueue, events: Events
+) -> None:
+    queue = make_queue(serves=[TaskPriority.NORMAL])
+    waiting = Call(lambda: queue.dequeue(max_messages=1, timeout_seconds=60))
+    with proxy.intercepting(lambda asked: PAGE if asked.operation == "ReceiveMessage" else None):
+        sqs.until(lambda: len(events("queue.receive_failed")) >= 2)
+        assert proxy.counts["ReceiveMessage"] <= 4
+    assert "is this SQS?" in events("queue.receive_failed")[0]["error"]
+    queue.enqueue(messages("t1"))
+    assert ids(waiting.result()) == ["t1"]
+    assert events("queue.receive_recovered")

@@ -13,6 +13,9 @@ from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, BATCH_ENTRIES
 
 _ENTRY_ATTEMPTS = 3
 _FIRST_WAIT_SECONDS = 0.05
+_NO_WORD = Complaint(
+    "failed", "the answer does not say that it was taken: is this SQS? (AWS_ENDPOINT_URL, a proxy)"
+)
 
 
 def batches(entries: Sequence[Mapping[str, Any]]) -> Iterator[range]:
@@ -42,8 +45,12 @@ def send_batch(
             QueueUrl=url, Entries=[{"Id": str(index), **entries[index]} for index in left]
         )
         failed = answer.get("Failed", ())
+        taken = {entry["Id"] for entry in answer.get("Successful", ())}
         for index in left:
-            refused.pop(index, None)
+            if str(index) in taken:
+                refused.pop(index, None)
+            else:
+                refused[index] = _NO_WORD
         for entry in failed:
             said = refusal(str(entry.get("Code", "")), str(entry.get("Message", "")))
             refused[int(entry["Id"])] = said

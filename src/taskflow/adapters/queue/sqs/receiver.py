@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from taskflow.adapters.queue.sqs.client import Clients
 from taskflow.adapters.queue.sqs.committer import Committer, Letter, make_visible
 from taskflow.adapters.queue.sqs.envelope import decode
-from taskflow.adapters.queue.sqs.errors import UndecodableMessageError, complaint
+from taskflow.adapters.queue.sqs.errors import Complaint, UndecodableMessageError, complaint
 from taskflow.adapters.queue.sqs.intake import Intake
 from taskflow.adapters.queue.sqs.names import QueueNames, priority_of
 from taskflow.adapters.queue.sqs.pause import Pause
@@ -20,6 +20,11 @@ from taskflow.logs import get_logger
 from taskflow.ports.queue import Delivery
 
 log = get_logger(__name__)
+
+_SOON = 0.05  # of the wait: an empty answer that comes sooner than that was not waited for
+_NOT_A_POLL = Complaint(
+    "failed", "nothing came, and nothing was waited for: is this SQS? (AWS_ENDPOINT_URL, a proxy)"
+)
 
 
 class Receiver:
@@ -47,6 +52,7 @@ class Receiver:
         self._committer = committer
         self._visibility_timeout_seconds = visibility_timeout_seconds
         self._wait_seconds = wait_seconds
+        self._monotonic = monotonic
         self._pause = Pause(monotonic, rng)
         self._closing = threading.Event()
 
@@ -57,26 +63,32 @@ class Receiver:
     def work(self) -> None:
         """Until the intake is closed."""
         while (count := self._intake.wanted(self._queue)) > 0:
+            began = self._monotonic()
             try:
                 received = self._receive(count)
             except (ClientError, BotoCoreError) as exc:
-                if self._closing.is_set():
-                    return
-                said = complaint(exc)
-                seconds = self._pause.failed()
-                log.warning(
-                    "queue.receive_failed",
-                    queue=self.name,
-                    reason=said.reason,
-                    error=said.text,
-                    retry_in_seconds=round(seconds, 3),
-                )
-                self._closing.wait(seconds)
+                self._failed(complaint(exc))
+                continue
+            if not received and self._monotonic() - began < self._wait_seconds * _SOON:
+                self._failed(_NOT_A_POLL)
                 continue
             if self._pause.succeeded():
                 log.info("queue.receive_recovered", queue=self.name)
             if received:
                 self._take_in(received)
+
+    def _failed(self, said: Complaint) -> None:
+        if self._closing.is_set():
+            return
+        seconds = self._pause.failed()
+        log.warning(
+            "queue.receive_failed",
+            queue=self.name,
+            reason=said.reason,
+            error=said.text,
+            retry_in_seconds=round(seconds, 3),
+        )
+        self._closing.wait(seconds)
 
     def _receive(self, count: int) -> list[Mapping[str, Any]]:
         # Attributes are not asked for: the body says the same, and parsing them would double the cost of a receive.
