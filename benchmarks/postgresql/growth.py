@@ -58,7 +58,7 @@ class _Store:
 
         new = [self._task() for _ in range(_BATCH)]
         keys = [TaskKey(task.tenant_id, task.id) for task in new]
-        delay = {"max_queue_delay_seconds": _MAX_DELAY_SECONDS}
+        delay: dict[str, Any] = {"max_queue_delay_seconds": _MAX_DELAY_SECONDS}
         timed(
             f"submit {_BATCH}",
             lambda: stores.submissions.insert(new, max_waiting=0, outbox=False, **delay),
