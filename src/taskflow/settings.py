@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from pathlib import Path
@@ -413,6 +414,11 @@ class Settings(BaseSettings):
             else value
         )
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
     @property
     def resolved_database_url(self) -> str:
         if self.database_url or self.database_secret_arn:
@@ -470,7 +476,7 @@ class Settings(BaseSettings):
                 amounts[name.strip()] = float(amount)
             except ValueError:
                 equals = ""
-            if not equals:
+            if not equals or not 0 <= amounts[name.strip()] < math.inf:
                 raise ConfigurationError(f"TASKFLOW_WORKER_RESOURCES: {part!r} is not name=number")
         return amounts
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from taskflow.core.errors import ConfigurationError
 from taskflow.settings import load
 
 
@@ -20,3 +21,13 @@ def test_the_defaults_are_those_that_were_promised(
     assert settings.default_timeout == 300
     assert settings.host == "127.0.0.1"  # 0.0.0.0 only when asked for
     assert settings.port == 8000
+
+
+def test_the_log_level_is_understood_in_any_case() -> None:
+    assert load(log_level="INFO").log_level == "info"
+
+
+@pytest.mark.parametrize("amount", ["nan", "inf", "-1", "much"])
+def test_workers_have_amounts_of_resources(amount: str) -> None:
+    with pytest.raises(ConfigurationError, match="TASKFLOW_WORKER_RESOURCES"):
+        load(worker_resources=f"gpu={amount}").resources  # noqa: B018 - reading is what is tested
