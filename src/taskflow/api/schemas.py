@@ -36,6 +36,7 @@ MAX_PAGE = 200
 MAX_HISTORY_PAGE = 1_000
 MAX_BATCH = 10_000  # most that TASKFLOW_MAX_BATCH_SIZE allows
 MAX_REDRIVE = 10_000
+MAX_GROUPS = 1_000
 
 _WHAT = frozenset({"task", "args", "arguments"})  # everything else about a submission is an option
 
@@ -164,6 +165,12 @@ class DeadLetterQuery(BaseModel):
     fingerprint: Name | None = Field(default=None, description="Of a group of like failures")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE)
     cursor: Key | None = Field(default=None, description="`next_cursor` of the page before")
+
+
+class GroupQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(default=100, ge=1, le=MAX_GROUPS)
 
 
 class SelectDeadLetters(BaseModel):

@@ -220,8 +220,8 @@ class _DeadLetters(DeadLetterCalls):
         return wire.page_of(self._client._get("/api/v1/dead-letters", **params))
 
     def groups(self, *, limit: int = 100) -> Groups:
-        items = wire.items_of(self._client._get("/api/v1/dead-letters/groups"))
-        return [wire.group_of(item) for item in items[:limit]]
+        page = self._client._get("/api/v1/dead-letters/groups", limit=limit)
+        return [wire.group_of(item) for item in wire.items_of(page)]
 
     def _redrive(self, selection: Selection, rate_per_second: float | None) -> int:
         body = wire.selection_of(selection) | {"rate_per_second": rate_per_second}

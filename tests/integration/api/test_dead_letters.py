@@ -54,6 +54,8 @@ async def test_what_failed_alike_is_one_group(client: httpx.AsyncClient, failed:
         groups[0]["last_at"]
     )
     assert await dead(client, f"fingerprint={groups[0]['fingerprint']}") == failed[1::-1]
+    assert (await client.get(f"{DEAD}/groups?limit=1")).json()["items"] == groups[:1]
+    problem(await client.get(f"{DEAD}/groups?limit=0"), 422, "invalid_request")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,12 @@ from taskflow.api.body import JSONRoute
 from taskflow.api.dependencies import RequestId, RuntimeParts, Tenant
 from taskflow.api.openapi import problems, with_body
 from taskflow.api.routes import PREFIX
-from taskflow.api.schemas import DeadLetterQuery, RedriveDeadLetters, SelectDeadLetters
+from taskflow.api.schemas import (
+    DeadLetterQuery,
+    GroupQuery,
+    RedriveDeadLetters,
+    SelectDeadLetters,
+)
 from taskflow.api.views import Discarded, FailureGroupView, Page, Redriven, page_response
 from taskflow.core.task import Task
 
@@ -34,10 +39,12 @@ def list_dead_letters(
     return page_response(tasks, next_cursor)
 
 
-@router.get("/groups", response_model=Page[FailureGroupView], responses=problems(503))
-def list_failure_groups(runtime: RuntimeParts, tenant: Tenant) -> Response:
+@router.get("/groups", response_model=Page[FailureGroupView], responses=problems(422, 503))
+def list_failure_groups(
+    query: Annotated[GroupQuery, Query()], runtime: RuntimeParts, tenant: Tenant
+) -> Response:
     """Dead letters that failed alike, the largest group first."""
-    groups = runtime.dead_letters.groups(tenant)
+    groups = runtime.dead_letters.groups(tenant, limit=query.limit)
     return page_response([FailureGroupView.of(group) for group in groups], None)
 
 
