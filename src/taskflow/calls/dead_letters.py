@@ -76,6 +76,8 @@ class DeadLetterCalls(ABC):
 def _selection(
     task_ids: Sequence[str] | None, task: str | None, fingerprint: str | None, everything: bool
 ) -> Selection:
+    if isinstance(task_ids, str):
+        task_ids = (task_ids,)  # one id, not its letters
     by_filter = task is not None or fingerprint is not None or everything
     if (task_ids is not None) == by_filter:
         raise InvalidRequestError(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from taskflow.core.errors import InvalidRequestError
 from taskflow.core.registry import Handler
+from taskflow.core.submission import check_moment
 from taskflow.core.task import Task, TaskPriority, TaskStatus
 
 
@@ -36,21 +37,25 @@ class TaskQuery:
     @classmethod
     def of(cls, **filters: Any) -> TaskQuery:
         """From what people write: ``status="failed"`` or several, ``priority="high"``. Raises InvalidRequestError."""
+        for name in filters:
+            if name not in cls.__slots__:
+                raise InvalidRequestError(
+                    f"unknown filter {name!r}; there are {', '.join(cls.__slots__)}"
+                )
         statuses = filters.pop("status", None) or ()
         if isinstance(statuses, str):
             statuses = (statuses,)
         if filters.get("priority") is not None:
             filters["priority"] = TaskPriority.parse(filters["priority"])
         for name in ("created_after", "created_before"):
-            moment = filters.get(name)
-            if moment is not None and moment.tzinfo is None:
-                _refuse(name, "needs a time zone, e.g. 2030-01-01T09:00:00Z")
+            check_moment(name, filters.get(name))
+        for name in ("task", "tag", "q"):
+            if not isinstance(filters.get(name), str | None):
+                _refuse(name, f"must be a text, not {filters[name]!r:.60}")
         try:
             return cls(status=tuple(TaskStatus(status) for status in statuses), **filters)
-        except ValueError as exc:
+        except (TypeError, ValueError) as exc:
             _refuse("status", f"{exc}; there are {', '.join(TaskStatus)}")
-        except TypeError as exc:
-            raise InvalidRequestError(f"unknown filter: {exc}") from None
 
 
 @dataclass(frozen=True, slots=True)

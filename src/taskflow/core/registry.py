@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, cast, overload
 
@@ -62,7 +63,7 @@ class Registry:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise RegistrationError(f"{function.__qualname__} is a generator; a task returns once")
         task_name = name if name is not None else function.__name__
-        if TASK_NAME.fullmatch(task_name) is None:
+        if not isinstance(task_name, str) or TASK_NAME.fullmatch(task_name) is None:
             raise RegistrationError(
                 f"task name {task_name!r}: use letters, digits and _ . : / -, at most 200"
             )
@@ -187,6 +188,10 @@ def task(
         )
     except InvalidRequestError as exc:
         raise RegistrationError(exc.detail) from None
+    if retry_policy is not None and not isinstance(retry_policy, RetryPolicy):
+        raise RegistrationError(f"retry_policy must be a RetryPolicy, not {retry_policy!r}")
+    if breaker is not None and not (isinstance(breaker, str) and breaker):
+        raise RegistrationError(f"breaker must be the name of a dependency, not {breaker!r}")
     declared = TaskOptions(
         priority=TaskPriority.NORMAL if limits.priority is None else limits.priority,
         max_retries=max_retries,
@@ -214,7 +219,7 @@ def register_task_handler(name: str, **options: Any) -> Decorator:
 def _exceptions(
     given: type[BaseException] | Sequence[type[BaseException]],
 ) -> tuple[type[BaseException], ...]:
-    types = (given,) if isinstance(given, type) else tuple(given)
+    types = tuple(given) if isinstance(given, Iterable) else (given,)
     for kind in types:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise RegistrationError(f"{kind!r} is not an exception class")
@@ -222,8 +227,11 @@ def _exceptions(
 
 
 def _resources(given: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) and name for name in given):
+        raise RegistrationError(f"resources must be names with amounts, not {given!r}")
     for name, amount in given.items():
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount <= 0:
+        is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        if not is_number or not 0 < amount < math.inf:
             raise RegistrationError(f"resource {name!r} needs a number above 0, not {amount!r}")
     return dict(given)
 

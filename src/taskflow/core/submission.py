@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 import orjson
 
@@ -42,7 +42,7 @@ def _number(
     if isinstance(value, bool) or not isinstance(value, int | float):
         _refuse(name, f"must be a number, not {value!r}")
     if not low <= value <= high:
-        _refuse(name, f"must be from {low:g} to {high:g}")
+        _refuse(name, f"must be from {low:.15g} to {high:.15g}")
 
 
 def _text(name: str, value: str | None, limit: int) -> None:
@@ -52,12 +52,36 @@ def _text(name: str, value: str | None, limit: int) -> None:
         _refuse(name, f"must be 1 to {limit} characters, no control characters")
 
 
+def check_moment(name: str, value: object) -> None:
+    """None, or a datetime that says which moment it is. Raises InvalidRequestError naming the field."""
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        _refuse(name, f"must be a datetime with its time zone, not {value!r:.60}")
+    if value.tzinfo is None:
+        _refuse(name, "needs a time zone, e.g. 2030-01-01T09:00:00Z")
+
+
 def _mapping(name: str, value: object) -> None:
     if not isinstance(value, Mapping):
         _refuse(name, "must be an object, names with values")
 
 
-def _refuse(name: str, message: str) -> None:
+def _traceparent(value: object) -> None:
+    if value is not None and (not isinstance(value, str) or trace.parse(value) != value):
+        _refuse("traceparent", "must be one of W3C's trace context, version 00")
+
+
+def _several(name: str, values: Any) -> tuple[Any, ...]:
+    """Tags or ids, a single one too; handles count as their tasks' ids."""
+    if isinstance(values, str):
+        return (values,)
+    if not isinstance(values, Iterable):
+        _refuse(name, f"must be a list, not {values!r:.60}")
+    return tuple(getattr(value, "id", value) for value in values)
+
+
+def _refuse(name: str, message: str) -> NoReturn:
     raise InvalidRequestError(f"{name}: {message}", fields=[{"field": name, "message": message}])
 
 
@@ -99,12 +123,7 @@ class SubmitOptions:
                 options[name] = options[name].total_seconds()
         for name in ("depends_on", "tags"):
             if name in options:
-                values = options[name] or ()
-                options[name] = (
-                    (values,)
-                    if isinstance(values, str)
-                    else tuple(getattr(v, "id", v) for v in values)
-                )
+                options[name] = _several(name, options[name] or ())
         return cls(**options)
 
     def __post_init__(self) -> None:
@@ -116,11 +135,9 @@ class SubmitOptions:
         _number("expires_in", self.expires_in, 0, MAX_DELAY_SECONDS)
         _number("timeout", self.timeout, 0.001, MAX_TIMEOUT_SECONDS)
         _number("max_retries", self.max_retries, 0, MAX_RETRIES, whole=True)
-        for name, moment in (("run_at", self.run_at), ("expires_at", self.expires_at)):
-            if moment is not None and moment.tzinfo is None:
-                _refuse(name, "needs a time zone, e.g. 2030-01-01T09:00:00Z")
-        if self.traceparent is not None and trace.parse(self.traceparent) != self.traceparent:
-            _refuse("traceparent", "must be one of W3C's trace context, version 00")
+        check_moment("run_at", self.run_at)
+        check_moment("expires_at", self.expires_at)
+        _traceparent(self.traceparent)
         _text("name", self.name, MAX_NAME_CHARS)
         _text("idempotency_key", self.idempotency_key, MAX_KEY_CHARS)
         _mapping("metadata", self.metadata)

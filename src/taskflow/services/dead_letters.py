@@ -12,7 +12,7 @@ from taskflow.core.task import Task
 from taskflow.ports.metadata import FailureGroup, TaskFilter, TaskKey, TaskStore
 from taskflow.services.payloads import Payloads
 from taskflow.services.sending import Sending
-from taskflow.services.tasks import Tasks
+from taskflow.services.tasks import Tasks, check_limit
 
 _CHUNK = 500
 
@@ -43,6 +43,7 @@ class DeadLetters:
 
     def groups(self, tenant_id: str, *, limit: int = 100) -> builtins.list[FailureGroup]:
         """Failures of the same task with the same error, the largest group first."""
+        check_limit(limit)
         return self._store.failure_groups(tenant_id, limit=limit)
 
     def redrive(

@@ -14,6 +14,7 @@ import orjson
 from taskflow import logs
 from taskflow.core.errors import (
     InvalidCursorError,
+    InvalidRequestError,
     InvalidTransitionError,
     PayloadCorruptError,
     PayloadMissingError,
@@ -96,11 +97,12 @@ class Tasks:
         cursor: str | None,
         links: bool = False,
     ) -> tuple[builtins.list[Task], str | None]:
-        """Newest first, with the cursor of the next page (None: no more). Raises InvalidCursorError.
+        """Newest first, with the cursor of the next page (None: no more).
 
         A page may have fewer tasks than asked for, or none, and a cursor all the same: no more were found among as many
-        as the store looks at for one page.
+        as the store looks at for one page. Raises InvalidRequestError for the limit, InvalidCursorError.
         """
+        check_limit(limit)
         if cursor is not None and not is_uuid(cursor):
             raise InvalidCursorError(
                 "cursor: not one of this API's", fields=[{"field": "cursor", "message": "unknown"}]
@@ -299,6 +301,15 @@ class Tasks:
         if not is_uuid(task_id):
             raise _not_found(task_id)
         return TaskKey(tenant_id, task_id)
+
+
+def check_limit(limit: object) -> None:
+    """Of a page. Raises InvalidRequestError."""
+    if not isinstance(limit, int) or limit < 1:
+        message = f"must be a whole number from 1, not {limit!r:.60}"
+        raise InvalidRequestError(
+            f"limit: {message}", fields=[{"field": "limit", "message": message}]
+        )
 
 
 def _not_found(task_id: str) -> TaskNotFoundError:

@@ -301,12 +301,26 @@ def test_lists_are_filtered_and_paged(calls: TaskCalls) -> None:
 def test_wrong_filters_are_named(calls: TaskCalls) -> None:
     with pytest.raises(InvalidRequestError, match="status: 'done'"):
         calls.list(status="done")
-    with pytest.raises(InvalidRequestError, match="unknown filter"):
+    with pytest.raises(InvalidRequestError, match="status: 'int'"):
+        calls.list(status=5)
+    with pytest.raises(InvalidRequestError, match="unknown filter 'state'; there are status, task"):
         calls.list(state="failed")
+    with pytest.raises(InvalidRequestError, match="created_after: must be a datetime"):
+        calls.list(created_after="2030-01-01")
+    with pytest.raises(InvalidRequestError, match="q: must be a text"):
+        calls.list(q=5)
     with pytest.raises(InvalidRequestError, match="time zone"):
         calls.list(created_after=datetime(2030, 1, 1))  # noqa: DTZ001 - that is the point
     with pytest.raises(InvalidCursorError):
         calls.list(cursor="not a cursor")
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_pages_have_room_for_something(calls: TaskCalls, limit: int) -> None:
+    calls.submit("fail").wait(PATIENCE_SECONDS)
+    for pages in (calls.list, calls.dead_letters.list, calls.dead_letters.groups):
+        with pytest.raises(InvalidRequestError, match="limit: "):
+            pages(limit=limit)
 
 
 def test_an_unknown_id_is_not_found_whatever_is_asked(calls: TaskCalls) -> None:
@@ -328,6 +342,7 @@ def test_dead_letters_are_grouped_redriven_and_discarded(calls: TaskCalls) -> No
     assert (largest.task, largest.count, largest.error_type) == ("fail", 3, "ValueError")
     assert (smallest.task, smallest.count) == ("flaky", 1)
     assert len(dead.groups(limit=1)) == 1
+    assert len(dead.groups(limit=500)) == 2
     assert len(dead.list(fingerprint=largest.fingerprint).items) == 3
     assert len(dead.list(limit=2).items) == 2
 
@@ -343,6 +358,7 @@ def test_an_empty_choice_of_dead_letters_never_means_all(calls: TaskCalls) -> No
 
     assert calls.dead_letters.discard([]) == 0
     assert calls.dead_letters.redrive([]) == 0
+    assert calls.dead_letters.redrive(UNKNOWN_ID) == 0
     for choice in ({}, {"task_ids": [UNKNOWN_ID], "all": True}):
         with pytest.raises(InvalidRequestError, match="choose dead letters"):
             calls.dead_letters.discard(**choice)  # type: ignore[arg-type]

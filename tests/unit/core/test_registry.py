@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -126,11 +127,20 @@ class TestDecorators:
             {"never_retry_for": [OSError()]},
             {"resources": {"gpu": 0}},
             {"resources": {"gpu": True}},
+            {"resources": {"gpu": math.nan}},
+            {"resources": {"gpu": math.inf}},
+            {"resources": {1: 1}},
+            {"resources": ["gpu"]},
+            {"retry_policy": "often"},
+            {"retry_for": 5},
+            {"breaker": ""},
+            {"breaker": 5},
             {"name": ""},
             {"name": "a b"},
             {"name": "-a"},
             {"name": "a" * 201},
             {"name": "ä"},
+            {"name": 5},
         ],
         ids=repr,
     )

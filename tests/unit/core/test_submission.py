@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,6 +63,9 @@ def test_a_single_tag_or_dependency_needs_no_list() -> None:
         ("delay", {"delay": 5, "run_at": LATER}),
         ("run_at", {"run_at": datetime(2030, 1, 1)}),  # noqa: DTZ001
         ("expires_at", {"expires_at": datetime(2030, 1, 1)}),  # noqa: DTZ001
+        ("run_at", {"run_at": "2030-01-01T00:00:00Z"}),
+        ("run_at", {"run_at": date(2030, 1, 1)}),
+        ("expires_at", {"expires_at": 1_900_000_000}),
         ("expires_in", {"expires_in": 5, "expires_at": LATER}),
         ("expires_in", {"expires_in": timedelta(-1)}),
         ("timeout", {"timeout": 0}),
@@ -81,9 +84,12 @@ def test_a_single_tag_or_dependency_needs_no_list() -> None:
         ("tags", {"tags": ["x" * 65]}),
         ("tags", {"tags": ["ok", ""]}),
         ("tags", {"tags": [5]}),
+        ("tags", {"tags": 5}),
         ("depends_on", {"depends_on": ["x"] * (MAX_DEPENDENCIES + 1)}),
         ("depends_on", {"depends_on": [5]}),
         ("depends_on", {"depends_on": [""]}),
+        ("depends_on", {"depends_on": 5}),
+        ("traceparent", {"traceparent": 5}),
         ("priority", {"priority": 9}),
     ],
     ids=lambda value: repr(value)[:40],
@@ -92,6 +98,11 @@ def test_an_option_that_cannot_be_is_refused_by_name(field: str, options: dict[s
     with pytest.raises(InvalidRequestError) as raised:
         SubmitOptions.of(**options)
     assert raised.value.fields[0]["field"] == field
+
+
+def test_limits_are_told_in_plain_numbers() -> None:
+    with pytest.raises(InvalidRequestError, match=r"from 0 to 316224000$"):
+        SubmitOptions.of(delay=-1)
 
 
 @pytest.mark.parametrize("text", ["👩‍💻 deploy", "می‌خواهم", "a b", "🏴‍☠️", "Ünal"])
