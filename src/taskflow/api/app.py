@@ -10,7 +10,7 @@ from taskflow import __version__
 from taskflow.api.body import HotRoute
 from taskflow.api.dependencies import Instance, LocalWorker
 from taskflow.api.errors import add_handlers
-from taskflow.api.middleware import BodyLimit, CatchErrors, RequestLog
+from taskflow.api.middleware import AnswerHead, BodyLimit, CatchErrors, RequestLog
 from taskflow.api.openapi import add_document, add_pages
 from taskflow.api.routes import artifacts, batch, dead_letters, handlers, health, metrics, tasks
 from taskflow.bootstrap import Runtime
@@ -90,6 +90,7 @@ def _middleware(instance: Instance) -> list[Middleware]:
     return [
         Middleware(RequestLog, clock=clock, new_id=new_id, metrics=instance.metrics),
         *([cors] if settings.cors_origins else []),
+        Middleware(AnswerHead),
         Middleware(CatchErrors),
         Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
     ]

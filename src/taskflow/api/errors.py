@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from taskflow.core.errors import InvalidRequestError, TaskFlowError
@@ -163,9 +164,15 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
 
 
 def _methods(request: Request) -> str:
-    """All methods of the path. Starlette names those of the first route with it only."""
-    template = getattr(request.scope.get("route"), "path", None)
-    return ", ".join(sorted(request.app.openapi()["paths"].get(template, ()))).upper()
+    """All methods of the path. Starlette names those of the first route that fits only: GET of `/tasks/batch`,
+    because of `/tasks/{task_id}`."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
 
 
 def invalid_request(errors: Sequence[Mapping[str, Any]]) -> InvalidRequestError:

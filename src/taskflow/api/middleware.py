@@ -1,7 +1,7 @@
 """What surrounds every request: its id, its duration, its limit, and an answer whatever happens.
 
 Plain ASGI: Starlette's BaseHTTPMiddleware costs a task and two queues per request. From the outside in:
-`RequestLog`, CORS if configured, `CatchErrors`, `BodyLimit`.
+`RequestLog`, CORS if configured, `AnswerHead`, `CatchErrors`, `BodyLimit`.
 """
 
 from __future__ import annotations
@@ -72,6 +72,33 @@ class RequestLog:
         if (tenant_id := scope.get(TENANT_ID)) is not None:
             fields["tenant_id"] = tenant_id
         write("http.request", **fields, route=route, duration_ms=round(seconds * 1_000, 3))
+
+
+class AnswerHead:
+    """HEAD is answered as GET would be, without the body: for every path, as RFC 9110 §9.1 asks of servers.
+
+    Routes of FastAPI are of the methods they name, and monitors look at `/health` with HEAD.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        # The server goes by its own scope: what it is told there would make it expect a body.
+        inside = {**scope, "method": "GET"}
+        try:
+            await self._app(inside, receive, send_without_body)
+        finally:
+            scope.update({**inside, "method": "HEAD"})  # what the log wants to know: route, tenant
 
 
 class CatchErrors:

@@ -108,17 +108,37 @@ async def test_unknown_paths_are_problems(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/api/v1/tasks", {"GET", "POST"}),
+        ("PUT", "/api/v1/tasks", {"GET", "HEAD", "POST"}),
         ("GET", "/tasks", {"POST"}),
-        ("DELETE", "/health", {"GET"}),
+        ("HEAD", "/tasks", {"POST"}),
+        ("DELETE", "/health", {"GET", "HEAD"}),
+        ("PUT", "/api/v1/tasks/batch", {"GET", "HEAD", "POST"}),
+        ("DELETE", "/docs", {"GET", "HEAD"}),
+        ("PUT", "/docs/assets/favicon.png", {"GET", "HEAD"}),
     ],
 )
 async def test_other_methods_are_problems_that_name_the_possible_ones(
     client: httpx.AsyncClient, method: str, path: str, allowed: set[str]
 ) -> None:
     answer = await client.request(method, path)
-    problem(answer, 405, "method_not_allowed")
+    assert answer.status_code == 405
+    if method != "HEAD":
+        problem(answer, 405, "method_not_allowed")
     assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize("path", ["/health", "/api/v1/tasks?limit=1", "/metrics", "/docs", "/nope"])
+async def test_head_is_answered_as_get_without_the_body(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    whole, head = await client.get(path), await client.head(path)
+
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert is_uuid(head.headers["x-request-id"])
+    of_get, of_head = (fields for _, fields in requests_logged(caplog))
+    assert (of_head["method"], of_head["route"]) == ("HEAD", of_get["route"])
 
 
 async def test_what_nobody_expected_is_answered_without_details(
