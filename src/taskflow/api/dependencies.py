@@ -16,7 +16,7 @@ from taskflow.api.errors import REQUEST_ID, TENANT_ID
 from taskflow.api.http_metrics import HttpMetrics
 from taskflow.bootstrap import Runtime
 from taskflow.core import trace
-from taskflow.core.errors import TaskNotFoundError
+from taskflow.core.errors import InvalidRequestError, TaskNotFoundError
 from taskflow.core.ids import is_uuid
 from taskflow.core.task import DEFAULT_TENANT
 
@@ -51,6 +51,35 @@ def tenant_of(request: Request) -> str:
 def request_id_of(request: Request) -> str | None:
     request_id: str | None = request.scope.get(REQUEST_ID)
     return request_id
+
+
+def idempotency_key_of(request: Request) -> str | None:
+    """The header's, in UTF-8 as keys in bodies are. Raises InvalidRequestError, also for several that differ."""
+    given = set(request.headers.getlist("idempotency-key"))
+    if not given:
+        return None
+    if len(given) > 1:
+        raise _wrong_key("is there more than once")
+    [key] = given
+    if key.isascii():
+        return key
+    try:
+        return key.encode("latin-1").decode()  # the framework takes header values for Latin-1
+    except UnicodeDecodeError:
+        raise _wrong_key("is not UTF-8") from None
+
+
+def refuse_idempotency_key(request: Request) -> None:
+    """For requests that no single key can be about: whoever sends one relies on it."""
+    if "idempotency-key" in request.headers:
+        raise _wrong_key("is for one task: give each task of a batch an idempotency_key of its own")
+
+
+def _wrong_key(message: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"the Idempotency-Key header {message}",
+        fields=[{"field": "Idempotency-Key", "message": message}],
+    )
 
 
 def traceparent_of(request: Request) -> str | None:

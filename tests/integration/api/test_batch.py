@@ -70,6 +70,15 @@ async def test_a_key_twice_in_a_batch_makes_one_task(client: httpx.AsyncClient) 
     assert len(await stored(client)) == 1
 
 
+async def test_one_key_for_a_whole_batch_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post(
+        BATCH, json={"tasks": [{"task": "echo"}]}, headers={"Idempotency-Key": "k"}
+    )
+
+    assert fields(problem(answer, 422, "invalid_request")) == ["Idempotency-Key"]
+    assert await stored(client) == []
+
+
 async def test_a_body_that_does_not_fit_is_refused_as_a_whole(client: httpx.AsyncClient) -> None:
     tasks = [{"task": "echo"}, {"task": "echo", "priority": 9}, {"kwargs": {}}]
     body = problem(await client.post(BATCH, json={"tasks": tasks}), 422, "invalid_request")

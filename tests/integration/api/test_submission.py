@@ -234,6 +234,28 @@ async def test_two_different_keys_in_one_request_are_refused(client: httpx.Async
     assert fields(problem(answer, 422, "invalid_request")) == ["idempotency_key"]
 
 
+async def test_a_key_is_the_same_in_header_and_body_whatever_its_letters(
+    client: httpx.AsyncClient,
+) -> None:
+    headers = [(b"Idempotency-Key", "Bestellung-ü-订单".encode())]
+    first = await client.post("/tasks", json={"task": "echo"}, headers=headers)
+    again = await client.post(
+        "/tasks", json={"task": "echo", "idempotency_key": "Bestellung-ü-订单"}
+    )
+
+    assert again.json()["task_id"] == first.json()["task_id"]
+
+
+@pytest.mark.parametrize("keys", [[b"one", b"other"], [b"\xfc"]], ids=["two", "not UTF-8"])
+async def test_a_key_that_could_mean_anything_is_refused(
+    client: httpx.AsyncClient, keys: list[bytes]
+) -> None:
+    headers = [(b"Idempotency-Key", key) for key in keys]
+    answer = await client.post("/tasks", json={"task": "echo"}, headers=headers)
+
+    assert fields(problem(answer, 422, "invalid_request")) == ["Idempotency-Key"]
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
 async def test_an_impossible_key_is_refused(client: httpx.AsyncClient, key: str) -> None:
     answer = await client.post("/tasks", json={"task": "echo"}, headers={"Idempotency-Key": key})

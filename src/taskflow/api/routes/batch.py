@@ -10,7 +10,13 @@ from starlette.responses import Response
 
 from taskflow.api import examples
 from taskflow.api.body import JSONRoute
-from taskflow.api.dependencies import RuntimeParts, Tenant, request_id_of, traceparent_of
+from taskflow.api.dependencies import (
+    RuntimeParts,
+    Tenant,
+    refuse_idempotency_key,
+    request_id_of,
+    traceparent_of,
+)
 from taskflow.api.errors import problem_of
 from taskflow.api.openapi import with_body
 from taskflow.api.routes import PREFIX
@@ -33,8 +39,9 @@ def submit_batch(
 
     `items[i]` answers `tasks[i]`: the task, or the problem with it (unknown task, wrong
     arguments, queue full, …), which does not stop the others. A body that does not fit
-    the schema is refused as a whole.
+    the schema is refused as a whole. Idempotency keys are the tasks' own, not the header's.
     """
+    refuse_idempotency_key(request)
     most = runtime.settings.max_batch_size
     if len(body.tasks) > most:
         message = f"at most {most} submissions (TASKFLOW_MAX_BATCH_SIZE)"

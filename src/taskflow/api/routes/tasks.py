@@ -20,6 +20,7 @@ from taskflow.api.dependencies import (
     TaskId,
     Tenant,
     ThisInstance,
+    idempotency_key_of,
     instance_of,
     request_id_of,
     tenant_of,
@@ -86,7 +87,7 @@ async def submit_task(
     Unknown tasks and wrong arguments are refused now, naming the field, not when the task runs.
     """
     runtime, tenant = instance_of(request).runtime, tenant_of(request)
-    submission = body.to_submission(request.headers.get("idempotency-key"))
+    submission = body.to_submission(idempotency_key_of(request))
     submissions = runtime.submissions
     origin = {"request_id": request_id_of(request), "traceparent": traceparent_of(request)}
     if len(await request.body()) > runtime.settings.inline_payload_bytes:
