@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from taskflow import __version__
-from taskflow.api.body import HotRoute
+from taskflow.api.body import HotRoute, JSONRoute
 from taskflow.api.dependencies import Instance, LocalWorker
 from taskflow.api.errors import add_handlers
 from taskflow.api.middleware import AnswerHead, BodyLimit, CatchErrors, RequestLog
@@ -57,7 +57,7 @@ def create_app(runtime: Runtime, *, worker: LocalWorker | None = None) -> FastAP
 
 def _twins() -> APIRouter:
     """Two routes under their first, unversioned paths."""
-    router = APIRouter(tags=["Short paths"])
+    router = APIRouter(route_class=JSONRoute, tags=["Short paths"])
     router.add_api_route(
         "/tasks",
         tasks.submit_task,

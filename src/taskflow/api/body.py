@@ -1,8 +1,9 @@
-"""Request bodies: JSON by the rules of `core/jsontext`, and by its own content type."""
+"""What requests carry: bodies of JSON by the rules of `core/jsontext` and by its own content type; queries."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from taskflow.api.errors import BodyError, UnsupportedMediaTypeError, invalid_request
+from taskflow.api.schemas import SEVERAL
 from taskflow.core import jsontext
 from taskflow.core.errors import InvalidJSONError
 
@@ -21,7 +23,7 @@ _Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class JSONRoute(APIRoute):
-    """A route whose body, if it takes one, is strict JSON sent as JSON.
+    """A route whose body, if it takes one, is strict JSON sent as JSON, and whose query says everything once.
 
     Another content type is refused, not guessed: browsers send `text/plain` anywhere without asking first, so a lenient
     server on a developer's machine would take tasks from any web page.
@@ -30,7 +32,12 @@ class JSONRoute(APIRoute):
     def get_route_handler(self) -> _Handle:
         handle = super().get_route_handler()
         if self.body_field is None:
-            return handle
+
+            async def with_clear_query(request: Request) -> Response:
+                _refuse_repeated(request)
+                return await handle(request)
+
+            return with_clear_query
 
         async def with_strict_body(request: Request) -> Response:
             strict = _StrictRequest(request.scope, request.receive)
@@ -88,6 +95,18 @@ class _StrictRequest(Request):
                 raise BodyError(exc) from exc
             self._parsed = True
         return self._value
+
+
+def _refuse_repeated(request: Request) -> None:
+    """`?tag=a&tag=b` looks like both and would be one of them."""
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    wrong = [
+        {"loc": ("query", name), "msg": "is there more than once"}
+        for name, count in counts.items()
+        if count > 1 and name not in SEVERAL
+    ]
+    if wrong:
+        raise invalid_request(wrong)
 
 
 async def _refuse_other_types(request: Request) -> None:

@@ -65,6 +65,15 @@ _OF_STATUS = {
     415: "unsupported_media_type",
 }
 _REPEATABLE = frozenset({429, 503})
+# What Pydantic says of these speaks to who wrote the schema.
+_MESSAGES = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known, or is another word for a field that is given, too",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "string_pattern_mismatch": "has characters that are not allowed",
+}
 
 
 class FieldProblem(BaseModel):
@@ -177,7 +186,13 @@ def _methods(request: Request) -> str:
 
 def invalid_request(errors: Sequence[Mapping[str, Any]]) -> InvalidRequestError:
     """From Pydantic's errors; what was sent is not repeated."""
-    fields = [{"field": _path(error["loc"]), "message": error["msg"]} for error in errors]
+    fields = [
+        {
+            "field": _path(error["loc"]),
+            "message": _MESSAGES.get(error.get("type", ""), error["msg"]),
+        }
+        for error in errors
+    ]
     summary = "; ".join(f"{field['field']}: {field['message']}" for field in fields[:5])
     return InvalidRequestError(summary, fields=fields)
 

@@ -38,6 +38,7 @@ MAX_BATCH = 10_000  # most that TASKFLOW_MAX_BATCH_SIZE allows
 MAX_REDRIVE = 10_000
 MAX_GROUPS = 1_000
 
+SEVERAL = frozenset({"status"})  # parameters of a query that may be there more than once
 _WHAT = frozenset({"task", "args", "arguments"})  # everything else about a submission is an option
 
 
@@ -147,6 +148,17 @@ class TaskQuery(BaseModel):
             created_before=to_microseconds(self.created_before),
             q=self.q,
         )
+
+
+class WaitQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    wait: float = Field(
+        default=0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Hold the answer until final, at most 30 s",
+    )
 
 
 class HistoryQuery(BaseModel):

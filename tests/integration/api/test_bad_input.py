@@ -235,6 +235,8 @@ async def test_what_one_task_may_carry_is_limited(make_runtime: MakeRuntime, fie
         ("task=a%00b", "task"),
         ("tag=", "tag"),
         ("cursor=%00", "cursor"),
+        ("tag=a&tag=b", "tag"),
+        ("limit=1&limit=2", "limit"),
     ],
 )
 async def test_wrong_filters_are_refused_by_name(
@@ -242,6 +244,20 @@ async def test_wrong_filters_are_refused_by_name(
 ) -> None:
     answer = await client.get(f"/api/v1/tasks?{query}")
     assert fields(problem(answer, 422, "invalid_request")) == [wrong]
+
+
+async def test_what_is_wrong_is_told_in_words_for_who_sent_it(client: httpx.AsyncClient) -> None:
+    sent = {"task_type": "echo", "func_name": "echo", "prio": 1, "kwargs": [], "name": "a\n"}
+    whole = problem(await client.post("/tasks", json=[]), 422, "invalid_request")
+    body = problem(await client.post("/tasks", json=sent), 422, "invalid_request")
+
+    assert whole["errors"] == [{"field": "body", "message": "must be an object"}]
+    assert {error["field"]: error["message"] for error in body["errors"]} == {
+        "task_type": "is not known, or is another word for a field that is given, too",
+        "prio": "is not known, or is another word for a field that is given, too",
+        "kwargs": "must be an object",
+        "name": "has characters that are not allowed",
+    }
 
 
 async def test_a_cursor_of_somewhere_else_is_refused(client: httpx.AsyncClient) -> None:

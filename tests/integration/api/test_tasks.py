@@ -18,6 +18,7 @@ from tests.integration.api.conftest import (
     PATIENCE_SECONDS,
     MakeRuntime,
     connect,
+    fields,
     problem,
     submit,
     work,
@@ -94,6 +95,16 @@ async def test_held_requests_are_answered_when_the_instance_is_about_to_stop(
     instance.draining.set()
 
     assert (await asyncio.wait_for(held, 10)).json()["status"] == "pending"
+
+
+@pytest.mark.parametrize("query", ["wiat=20", "wait=1&wait=2", "wait=-1", "wait=nan"])
+async def test_a_look_that_would_not_be_the_one_meant_is_refused(
+    client: httpx.AsyncClient, query: str
+) -> None:
+    task_id = await submit(client, "echo")
+    for path in (f"/tasks/{task_id}", f"/api/v1/tasks/{task_id}"):
+        body = problem(await client.get(f"{path}?{query}"), 422, "invalid_request")
+        assert fields(body) == [query.partition("=")[0]]
 
 
 # --- lists ------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from taskflow.api.dependencies import (
 )
 from taskflow.api.openapi import problems, with_body
 from taskflow.api.routes import PREFIX
-from taskflow.api.schemas import HistoryQuery, SubmitTask, TaskQuery
+from taskflow.api.schemas import HistoryQuery, SubmitTask, TaskQuery, WaitQuery
 from taskflow.api.views import AcceptedTask, Page, accepted, json_response, page_response
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.events import Event
@@ -130,14 +130,11 @@ async def get_task(
     task_id: TaskId,
     instance: ThisInstance,
     tenant: Tenant,
-    wait: Annotated[
-        float,
-        Query(ge=0, allow_inf_nan=False, description="Hold the answer until final, at most 30 s"),
-    ] = 0,
+    query: Annotated[WaitQuery, Query()],
 ) -> Response:
     """One task with its result or error. A large result may be behind `result_url` instead."""
-    if wait:
-        task = await _wait(instance, tenant, task_id, wait)
+    if query.wait:
+        task = await _wait(instance, tenant, task_id, query.wait)
     else:
         get = partial(instance.runtime.tasks.get, tenant, task_id, links=True)
         task = await to_thread.run_sync(get)
