@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taskflow.cli.connection import connected
 from taskflow.cli.options import Json, Limit, Url
+
+if TYPE_CHECKING:
+    from taskflow.ports.metadata import FailureGroup
 
 commands = typer.Typer(help="Failed tasks that wait for a person.", no_args_is_help=True)
 
@@ -61,13 +64,21 @@ def groups(limit: Limit = 100, url: Url = None, json: Json = False) -> None:
             ]
         )
         return
+    if output.is_narrow():
+        output.print_table(
+            ["COUNT", "TASK", "LAST", "FINGERPRINT"],
+            ([g.count, g.task, output.ago(_moment(g.last_at)), g.fingerprint] for g in found),
+            empty="no dead letters",
+            below=[f"{group.sample_task_id}  {_error(group)}" for group in found],
+        )
+        return
     output.print_table(
         ["COUNT", "TASK", "ERROR", "LAST", "FINGERPRINT", "EXAMPLE"],
         (
             [
                 group.count,
                 group.task,
-                f"{group.error_type}: {group.message}".partition("\n")[0][:100],
+                _error(group),
                 output.ago(_moment(group.last_at)),
                 group.fingerprint,
                 group.sample_task_id,
@@ -115,6 +126,10 @@ def discard(
     with connected(url) as calls:
         count = calls.dead_letters.discard(task_ids, task=task, fingerprint=fingerprint, all=all)
     output.print_json({"discarded": count}) if json else print(f"{count} discarded")
+
+
+def _error(group: FailureGroup) -> str:
+    return f"{group.error_type}: {group.message}".partition("\n")[0][:100]
 
 
 def _moment(microseconds: int) -> datetime:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from taskflow.core.task import Task
 
 _PIPE_WIDTH = 10_000
+_WIDE_COLUMNS = 120  # of a screen with room for what tables say beside an id, which takes 36
+_WHOLE = frozenset(
+    {"ID", "STATUS", "PRIORITY", "ATTEMPT", "CREATED", "LAST", "FINGERPRINT", "EXAMPLE"}
+)
 _SHOWN = "\n\u200c\u200d"  # of what is not printable: the joiners are part of emoji and of several scripts
 _COLOURS = {
     "completed": "green",
@@ -56,25 +60,52 @@ def show(renderable: Any) -> None:
         print(line.rstrip())
 
 
+def is_narrow() -> bool:
+    """Whether somebody looks at a screen that is too narrow for wide tables."""
+    return sys.stdout.isatty() and console().width < _WIDE_COLUMNS
+
+
 def note(text: str) -> None:
     """Something beside the answer: stderr, so that pipes get the answer alone."""
     print(text, file=sys.stderr)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Values are plain text, except Rich's own objects."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    empty: str,
+    below: Sequence[str] | None = None,
+) -> None:
+    """Values are plain text, except Rich's own objects. ``below[i]`` is a line of its own under row i, if it says
+    something; rows are one line each then."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "ID")
+        overflow: Any = "fold" if below is None else "ellipsis"
+        table.add_column(column, overflow=overflow, no_wrap=column in _WHOLE)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
-    if table.row_count:
+    if not table.row_count:
+        note(empty)
+    elif below is None:
         show(table)
     else:
-        note(empty)
+        _show_with(table, below)
+
+
+def _show_with(table: Any, below: Sequence[str]) -> None:
+    there = console()
+    with there.capture() as captured:
+        there.print(table)
+    header, *rows = captured.get().splitlines()
+    print(header)
+    for row, text in zip(rows, below, strict=True):
+        print(row)
+        if text:
+            there.print(_text(f"  {text}"), style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def coloured(status: str) -> Any:
@@ -96,6 +127,14 @@ def ago(moment: datetime | None) -> str:
 
 
 def print_tasks(tasks: Sequence[Task], *, empty: str) -> None:
+    if is_narrow():
+        print_table(
+            ["ID", "TASK", "STATUS", "CREATED"],
+            ([t.task_id, t.task, coloured(t.status), ago(t.created_at)] for t in tasks),
+            empty=empty,
+            below=[_details_of(task) for task in tasks],
+        )
+        return
     print_table(
         ["ID", "TASK", "STATUS", "PRIORITY", "ATTEMPT", "CREATED", "NOTE"],
         (
@@ -136,6 +175,17 @@ def print_task(task: Task) -> None:
         if task.error.traceback:
             table.add_row("traceback", _text(task.error.traceback.rstrip()))
     show(table)
+
+
+def _details_of(task: Task) -> str:
+    """What a narrow table has no columns for, as far as it is out of the ordinary."""
+    priority = task.priority.name.lower()
+    parts = [
+        "" if priority == "normal" else priority,
+        f"attempt {task.attempt}" if task.attempt > 1 else "",
+        _note_of(task),
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _note_of(task: Task) -> str:

@@ -154,6 +154,8 @@ def _from_words(calls: TaskCalls, name: str, words: Sequence[str]) -> dict[str, 
         key, equals, text = word.partition("=")
         if not key or not equals:
             raise typer.BadParameter(f"{word!r} is not KEY=VALUE", param_hint="KEY=VALUE…")
+        if key in kwargs:
+            raise typer.BadParameter(f"{key!r} is given twice", param_hint="KEY=VALUE…")
         try:
             value = jsontext.loads(text)
         except InvalidJSONError:

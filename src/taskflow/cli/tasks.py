@@ -16,6 +16,7 @@ from taskflow.cli.submit import duration
 if TYPE_CHECKING:
     from taskflow.calls.tasks import TaskCalls
     from taskflow.calls.views import TaskPage
+    from taskflow.core.events import Event
     from taskflow.core.task import Task
 
 _PAGE = 200
@@ -44,9 +45,17 @@ def status(
         print()
         output.print_table(
             ["WHEN", "EVENT", "DATA"],
-            ([f"{e.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], e.type.value, e.data or ""] for e in events),
+            ([f"{e.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], e.type.value, _data(e)] for e in events),
             empty="",
         )
+
+
+def _data(event: Event) -> str:
+    """In words: `attempt 1, error ValueError: …`. Tracebacks have lines of their own, and are in the JSON."""
+    values = dict(event.data)
+    if isinstance(error := values.get("error"), dict):
+        values["error"] = f"{error.get('type')}: {error.get('message')}"
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def watch(task_id: TaskId, url: Url = None, json: Json = False) -> None:

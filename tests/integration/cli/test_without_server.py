@@ -151,6 +151,7 @@ def test_what_the_caller_can_mend_is_a_usage_error(cli: Cli, command: list[str],
         ["nonsense"],
         ["submit"],
         ["submit", "greet", "name"],
+        ["submit", "greet", "name=Ann", "name=Bob"],
         ["submit", "greet", "--delay", "soon"],
         ["submit", "greet", "--json-args", "{"],
         ["submit", "greet", "--json-args", "3"],
@@ -220,6 +221,7 @@ def test_a_failed_task_is_shown_with_its_error(cli: Cli) -> None:
     assert "ValueError: bad\n" in shown
     assert "raise ValueError(reason)" in shown
     assert "task.started" in shown
+    assert re.search(r"task\.failed +attempt 1, .*error ValueError: bad\n", shown)
     events = cli.json("status", task_id, "--history")["history"]
     assert [event["type"] for event in events][-1] == "task.failed"
 
