@@ -451,7 +451,6 @@ class EngineMachine(RuleBasedStateMachine):
     def _recover(self, process: Process) -> None:
         now = self.clock.now_us()
         count = process.runtime.recovery.run_once()
-        self.model.expire(now)
         dead = {id(a) for gone in self.graveyard for a in gone.attempts}
         expected, seen = [], 0
         for task in self.model.tasks:
@@ -467,6 +466,7 @@ class EngineMachine(RuleBasedStateMachine):
             expected.append((task, *self._taken_over(task, now)))
         assert count == seen
         self.model.finish(expected, now)
+        self.model.expire(now)  # what depends on one that came too late has failed with it by then
 
     @staticmethod
     def _taken_over(task: ModelTask, now: int) -> tuple[TaskStatus, dict[str, Any]]:
