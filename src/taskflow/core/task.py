@@ -75,11 +75,11 @@ TRANSITIONS: Mapping[TaskStatus | None, frozenset[TaskStatus]] = {
     _S.RETRYING: frozenset({_S.RUNNING, _S.CANCELLED, _S.EXPIRED}),
     # running → pending: released by a draining worker, or recovered from a crashed one
     _S.RUNNING: frozenset({_S.COMPLETED, _S.FAILED, _S.RETRYING, _S.CANCELLED, _S.PENDING}),
-    # final → waiting: retried by hand or redriven, perhaps spread over time; blocked: with a task it depends on
-    _S.COMPLETED: frozenset({_S.PENDING, _S.SCHEDULED}),
+    # final → waiting: retried by hand or redriven, perhaps spread over time; blocked: what it depends on is to run, too
+    _S.COMPLETED: frozenset({_S.PENDING, _S.SCHEDULED, _S.BLOCKED}),
     _S.FAILED: frozenset({_S.PENDING, _S.SCHEDULED, _S.BLOCKED}),
-    _S.CANCELLED: frozenset({_S.PENDING, _S.SCHEDULED}),
-    _S.EXPIRED: frozenset({_S.PENDING, _S.SCHEDULED}),
+    _S.CANCELLED: frozenset({_S.PENDING, _S.SCHEDULED, _S.BLOCKED}),
+    _S.EXPIRED: frozenset({_S.PENDING, _S.SCHEDULED, _S.BLOCKED}),
 }
 
 

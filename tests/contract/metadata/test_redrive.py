@@ -89,6 +89,35 @@ def test_by_itself_a_task_whose_dependency_failed_is_run_as_asked(harness: Metad
     assert harness.status(grandchild) == "pending"
 
 
+def test_what_is_run_anew_waits_for_what_it_depends_on(harness: MetadataHarness) -> None:
+    parents = [harness.accepted() for _ in range(3)]
+    child = harness.accepted(depends_on=tuple(parent.task_id for parent in parents))
+    harness.run(parents[0], S.COMPLETED)
+    harness.tasks.cancel([child])
+    result = redrive(harness, [child])
+    assert (result.redriven, sent(result)) == ([child], set())
+    assert harness.status(child) == "blocked"
+    assert harness.claim(child) == []
+    harness.run(parents[1], S.COMPLETED)
+    assert harness.status(child) == "blocked"
+    harness.run(parents[2], S.COMPLETED)
+    harness.run(child, S.COMPLETED)
+    assert harness.history(child)[:4] == ["submitted", "cancelled", "redriven", "released"]
+
+
+def test_a_task_that_ran_waits_again_when_it_is_run_anew_after_what_it_depends_on(
+    harness: MetadataHarness,
+) -> None:
+    parent = harness.accepted()
+    child = harness.accepted(depends_on=(parent.task_id,))
+    for key in (parent, child):
+        harness.run(key, S.COMPLETED)
+    assert sent(redrive(harness, [child, parent])) == {parent.task_id}
+    assert harness.status(child) == "blocked"
+    harness.run(parent, S.FAILED)
+    assert harness.status(child) == "failed"
+
+
 def test_what_is_not_final_is_left_alone_and_not_counted(harness: MetadataHarness) -> None:
     failed, waiting, unknown = (
         harness.accepted(),

@@ -87,10 +87,11 @@ class Model:
 
     def redrive(self, tasks: Sequence[ModelTask], now: int, delays: Sequence[float]) -> None:
         """Those that ended on their own account first; those that failed because of a parent wait for it again if it
-        is among them, and run (because a person says so) if it is not."""
+        is among them, and run (because a person says so) if it is not. What depends on a task that is to run waits."""
         due = {task: now + int(delay * SECOND) for task, delay in zip(tasks, delays, strict=True)}
         left = [task for task in due if task.status in FINAL]
         roots = [task for task in left if not task.failed_by_parent]
+        anew: list[ModelTask] = []
         while left:
             roots = roots or [t for t in left if not any(p in left for p in t.parents)]
             for task in roots:
@@ -101,10 +102,14 @@ class Model:
                 task.result = None
                 if task.expires_at is not None and task.expires_at <= task.run_at:
                     task.expires_at = None
+            anew += roots
             self._block_again()
             settled = {*roots, *(t for t in left if any(p in roots for p in t.parents))}
             left = [t for t in left if t not in settled and t.status in FINAL]
             roots = []
+        for task in anew:
+            if task.waits_for and not any(p.status in _UNSUCCESSFUL for p in task.parents):
+                task.status = S.BLOCKED
 
     def _block_again(self) -> None:
         changed = True

@@ -176,7 +176,7 @@ class SqlControl:
             states = self._load(tx, keys)
             left = {key: state for key, state in states.items() if state.status in FINAL}
             due_at = {key: tx.now + int(delays[key] * _MICROSECONDS) for key in left}
-            sends: list[Send] = []
+            anew: dict[TaskKey, _State] = {}
             redriven: list[TaskKey] = []
             # What failed only because of another one of these waits for that one again, and does not run before it.
             roots = [key for key, s in left.items() if s.fingerprint != DEPENDENCY_FAILED]
@@ -186,7 +186,7 @@ class SqlControl:
                     roots = [key for key in left if key not in children]
                 chosen = {key: left.pop(key) for key in roots}
                 payloads += self._run_anew(tx, chosen, due_at, request_id)
-                sends += [Send(*key, s.task, s.priority, due_at[key]) for key, s in chosen.items()]
+                anew |= chosen
                 again = self._dependents.block_again(
                     tx,
                     [key for key, s in chosen.items() if s.status is not TaskStatus.COMPLETED],
@@ -199,6 +199,12 @@ class SqlControl:
                 for key in {*again, *self._dependents.children(tx, list(chosen))} & left.keys():
                     del left[key]
                 roots = []
+            waiting = self._dependents.wait_for_unfinished(tx, list(anew))
+            sends = [
+                Send(*key, state.task, state.priority, due_at[key])
+                for key, state in anew.items()
+                if key not in waiting
+            ]
             to_send = self._journal.send(
                 tx, sends, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
             )

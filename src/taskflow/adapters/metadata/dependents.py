@@ -92,6 +92,26 @@ class Dependents:
             .join(p, sa.and_(p.c.tenant_id == d.c.tenant_id, p.c.id == d.c.depends_on))
             .where(p.c.finished_at.is_not(None), p.c.status != sa.literal_column("'completed'"))
         )
+        unfinished = sa.case((p.c.finished_at.is_(None), 1), else_=0)
+        completed = sa.literal_column("'completed'")
+        unsuccessful = sa.case((sa.and_(unfinished == 0, p.c.status != completed), 1), else_=0)
+        self._unfinished = database.prepare_rows(
+            sa.select(d.c.tenant_id, d.c.task_id, sa.func.sum(unfinished))
+            .select_from(those)
+            .join(d, sa.and_(d.c.tenant_id == those.c.tenant_id, d.c.task_id == those.c.task_id))
+            .join(p, sa.and_(p.c.tenant_id == d.c.tenant_id, p.c.id == d.c.depends_on))
+            .group_by(d.c.tenant_id, d.c.task_id)
+            .having(sa.func.sum(unfinished) > 0, sa.func.sum(unsuccessful) == 0)
+        )
+        waiting = batch_table(database, {"tenant_id": TEXT, "task_id": ID, "waits_for": INTEGER})
+        self._wait = database.prepare(
+            t.update()
+            .values(
+                status=sa.literal_column(f"'{TaskStatus.BLOCKED.value}'"),
+                waits_for=waiting.c.waits_for,
+            )
+            .where(t.c.tenant_id == waiting.c.tenant_id, t.c.id == waiting.c.task_id)
+        )
         change = batch_table(
             database,
             {
@@ -150,6 +170,16 @@ class Dependents:
             parents = self._revive(tx, children) if children else []
             again += parents
         return again
+
+    def wait_for_unfinished(self, tx: Transaction, keys: Sequence[TaskKey]) -> set[TaskKey]:
+        """Block those of ``keys``, which are to run, that depend on a task which is to run itself; returns them.
+
+        One that depends on a task which ended without success would wait for ever: it is left as it is.
+        """
+        rows = tx.rows(self._unfinished, batch=batch_text(list(keys))) if keys else []
+        if rows:
+            tx.run(self._wait, batch=batch_text([tuple(row) for row in rows]))
+        return {TaskKey(row[0], row[1]) for row in rows}
 
     def _revive(self, tx: Transaction, children: Mapping[TaskKey, _Child]) -> list[TaskKey]:
         hopeless = tx.rows(self._hopeless, batch=batch_text(list(children)))

@@ -68,7 +68,8 @@ class TaskStore(Protocol):
         request_id: str | None = None,
     ) -> RedriveResult:
         """Run final tasks anew, ``delay_seconds[i]`` from now, with all their retries; tasks that failed only because
-        they depend on one of them wait for it again. Tasks that are not final are left alone."""
+        they depend on one of them wait for it again. What depends on a task that is to run waits for it, unless another
+        one it depends on ended without success: then it is run as asked. Tasks that are not final are left alone."""
         ...
 
     def dead_letter_keys(
