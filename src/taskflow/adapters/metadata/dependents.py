@@ -93,7 +93,7 @@ class Dependents:
             .where(p.c.finished_at.is_not(None), p.c.status != sa.literal_column("'completed'"))
         )
         unfinished = sa.case((p.c.finished_at.is_(None), 1), else_=0)
-        completed = sa.literal_column("'completed'")
+        completed: sa.ColumnElement[str] = sa.literal_column("'completed'")
         unsuccessful = sa.case((sa.and_(unfinished == 0, p.c.status != completed), 1), else_=0)
         self._unfinished = database.prepare_rows(
             sa.select(d.c.tenant_id, d.c.task_id, sa.func.sum(unfinished))
