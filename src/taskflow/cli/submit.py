@@ -67,7 +67,9 @@ def submit(
         Any,
         typer.Option(parser=duration, metavar="DURATION", help="Do not start it later than this."),
     ] = None,
-    max_retries: Annotated[int | None, typer.Option(min=0)] = None,
+    max_retries: Annotated[
+        int | None, typer.Option(help="Attempts after the first one that failed.", min=0)
+    ] = None,
     timeout: Annotated[
         Any, typer.Option(parser=duration, metavar="DURATION", help="How long one attempt may run.")
     ] = None,
@@ -78,7 +80,7 @@ def submit(
         list[str] | None,
         typer.Option(help="Run it after this task completed. Repeatable.", metavar="ID"),
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag, to find it by. Repeatable.")] = None,
     label: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the result and print it; exit 1 if it fails.")

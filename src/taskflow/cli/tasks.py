@@ -74,10 +74,14 @@ def watch(task_id: TaskId, url: Url = None, json: Json = False) -> None:
 
 
 def list_tasks(
-    status: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="In this state: pending, failed, … Repeatable.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="Name of the task.")] = None,
-    priority: Annotated[str | None, typer.Option()] = None,
-    tag: Annotated[str | None, typer.Option()] = None,
+    priority: Annotated[
+        str | None, typer.Option(help="critical, high, normal, low, or 0 to 3.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option(help="With this tag.")] = None,
     since: Annotated[
         Any,
         typer.Option(
