@@ -73,7 +73,7 @@ async def test_a_request_is_one_log_line_with_its_duration(
 ) -> None:
     task_id = await submit(client, "echo", kwargs={"message": "private"})
     caplog.set_level(logging.INFO, "taskflow.api")
-    await client.get(f"/api/v1/tasks/{task_id}?wait=0&secret=1")
+    await client.get(f"/api/v1/tasks/{task_id}?wait=0")
 
     [(level, fields)] = requests_logged(caplog)
     assert level == "INFO"
