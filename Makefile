@@ -1,6 +1,6 @@
 # TaskFlow from a fresh clone: `make run`, `make test`. Needs Python 3.11 or newer; everything else goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run cluster deploy test check templates format bench lock clean
+.PHONY: help run cluster deploy test chaos check templates format bench lock clean
 SHELL := /bin/bash
 
 VENV := .venv

@@ -41,7 +41,8 @@ def _moment(value: Any) -> datetime:
         except (ValueError, OverflowError):
             pass
     raise PydanticCustomError(
-        "moment", "must be a moment with its offset, e.g. 2030-01-01T09:00:00Z"
+        "moment",
+        "must be a moment with its offset, e.g. 2030-01-01T09:00:00Z; the + of an offset is %2B in a URL",
     )
 
 

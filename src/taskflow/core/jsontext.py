@@ -83,7 +83,7 @@ def _check(value: Any, path: str, depth: int) -> None:
 
 def _check_depth(path: str, depth: int) -> None:
     if depth >= MAX_DEPTH:
-        _refuse(path, f"nested deeper than {MAX_DEPTH} levels")
+        _refuse(path, f"something nested deeper than {MAX_DEPTH} levels")
 
 
 def _check_text(text: str, path: str) -> None:

@@ -260,6 +260,13 @@ async def test_what_is_wrong_is_told_in_words_for_who_sent_it(client: httpx.Asyn
     }
 
 
+async def test_an_offset_whose_plus_became_a_blank_is_told_how_to_write_it(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get("/api/v1/tasks?created_after=2030-01-01T00:00:00+02:00")
+    assert "+ of an offset is %2B" in problem(answer, 422, "invalid_request")["detail"]
+
+
 async def test_a_cursor_of_somewhere_else_is_refused(client: httpx.AsyncClient) -> None:
     answer = await client.get("/api/v1/tasks?cursor=eyJpZCI6MX0")
     assert fields(problem(answer, 422, "invalid_cursor")) == ["cursor"]
