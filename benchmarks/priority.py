@@ -21,6 +21,7 @@ from benchmarks.sqs import surroundings as sqs
 from benchmarks.surroundings import fresh, home
 from taskflow import TaskFlow, task
 from taskflow.core.submission import Submission, SubmitOptions
+from taskflow.garbage import settle
 
 _BACKLOG = 20_000
 _ROUNDS = 8
@@ -67,6 +68,7 @@ def behind_a_backlog(running: Callable[[], AbstractContextManager[TaskFlow]]) ->
 def of_a_quiet_tenant(directory: Path, *, flooded: bool) -> list[float]:
     """Seconds until each of its tasks starts, submitted at a steady pace, alone or beside 20,000 of another tenant."""
     with embedded.running(directory, workers=_WORKERS) as app:
+        settle()  # as `taskflow dev` and `taskflow worker` do once they have started
         submissions = app.runtime.submissions
         app.stop_workers()
         for _ in range(_BACKLOG // 1_000 if flooded else 0):

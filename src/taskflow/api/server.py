@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 import threading
@@ -15,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from taskflow.api.dependencies import Instance
+from taskflow.garbage import settle
 from taskflow.listening import address_of, listen
 from taskflow.logs import get_logger
 from taskflow.settings import Settings
@@ -24,7 +24,6 @@ log = get_logger(__name__)
 _KEEP_ALIVE_SECONDS = (
     75  # longer than the idle timeout of AWS load balancers (60 s), so that they close first
 )
-_GC_THRESHOLD = 20_000  # new objects between collections: about 100 requests in flight
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -57,20 +56,11 @@ def serve(
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_seconds)),
     )
     config.load()
-    _settle_memory()
+    settle()
     with listener:
         server = _Server(config, app.state.instance, on_signal, has_to_stop)
         server.drain_seconds = settings.drain_seconds
         server.run(sockets=[listener])
-
-
-def _settle_memory() -> None:
-    """Python's collector is set up for scripts. What is loaded by now stays for good: `taskflow dev` and `taskflow api`
-    have not even looked for garbage in it, which is a sixth of a start. And 32 requests that wait for one commit look
-    like garbage to it: full collections of 95 ms each (docs/decisions/http-server.md)."""
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
-    gc.enable()
 
 
 class _Server(uvicorn.Server):

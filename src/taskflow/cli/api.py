@@ -16,7 +16,7 @@ def api(tasks: Tasks = None, host: Host = None, port: Port = None) -> None:
 
     SIGTERM and Ctrl-C stop in good order: requests being answered are finished. A second one breaks them off.
     """
-    gc.disable()  # until it serves: api/server.py
+    gc.disable()  # until it serves: garbage.py
     from taskflow.app import TaskFlow
     from taskflow.cli import serving
 

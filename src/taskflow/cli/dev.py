@@ -36,7 +36,7 @@ def dev(
 
     Ctrl-C stops in good order: attempts that run may finish. A second one gives them back at once.
     """
-    gc.disable()  # until it serves: api/server.py
+    gc.disable()  # until it serves: garbage.py
     from taskflow.app import TaskFlow
     from taskflow.cli import serving
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ def worker(
 
     SIGTERM and Ctrl-C stop in good order: attempts that run may finish. A second one gives them back at once.
     """
+    gc.disable()  # until it works: garbage.py
     raise typer.Exit(
         _run(
             settings_here(**given(tasks=tasks, num_workers=workers, worker_health_port=health_port))
@@ -45,6 +47,7 @@ def _run(settings: Settings) -> int:
     from taskflow.app import TaskFlow
     from taskflow.cli import process_logs
     from taskflow.core.errors import ConfigurationError
+    from taskflow.garbage import settle
     from taskflow.worker.health import HealthEndpoint
     from taskflow.worker.signals import SIGNALS, StopSignals
 
@@ -71,6 +74,7 @@ def _run(settings: Settings) -> int:
             closing.enter_context(health)
         closing.callback(app.stop)
         app.start()
+        settle()
         stopping = _Stopping(app)
         with StopSignals(stopping.stop, stopping.release) as signals:
             if settings.worker_health_port:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 HORIZON_SECONDS = 0.02
-REFILL_SECONDS = 0.001  # more is claimed when what starts within it has started
+REFILL_SECONDS = 0.01  # more is claimed when what starts within it has started
 MAX_AHEAD = 256
 _WEIGHT = 0.1  # of the newest run time in the mean, once there are more of them than a plain mean would weigh
 _LEAST_SECONDS = 100e-6  # what the engine itself needs for a task, however short the handler

@@ -29,8 +29,8 @@ def test_more_is_claimed_when_what_starts_within_a_moment_has_started() -> None:
     guess = learned(0.0005)
     assert guess.refill_below(100, 4) == 100 - 4 * REFILL_SECONDS / 0.0005
     assert guess.refill_below(2, 4) == 0
-    slow = learned(0.01)
-    assert slow.refill_below(slow.limit(4), 4) == slow.limit(4) - 1
+    slow = learned(0.015)
+    assert slow.refill_below(slow.limit(1), 1) == slow.limit(1) - 1
     assert slow.refill_below(0, 4) == 0
 
 
