@@ -79,9 +79,12 @@ class SqlExecution(SqlClaims):
         if not outcomes:
             return FinishResult([], [], [])
 
+        # Before the transaction: nobody waits for it yet.
+        events = list(map(_event, outcomes))
+
         def write(tx: Transaction) -> tuple[FinishResult, NewEvent | None]:
             return self._finish_in(
-                tx, outcomes, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+                tx, outcomes, events, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
             )
 
         def happened(tx: Transaction, result: tuple[FinishResult, NewEvent | None]) -> bool:
@@ -99,19 +102,21 @@ class SqlExecution(SqlClaims):
         self,
         tx: Transaction,
         outcomes: Sequence[Outcome],
+        planned: Sequence[NewEvent],
         *,
         max_queue_delay_seconds: float,
         outbox: bool,
     ) -> tuple[FinishResult, NewEvent | None]:
-        """With one of the events that were written, None if nothing was."""
+        """``planned``: the event of each outcome. Returned with one of those that were written, None if nothing was."""
         fenced: list[TaskKey] = []
         now = tx.now
         states = {
             (row[0], row[1]): row[2:] for row in tx.rows(self._leases, batch=_lease_batch(outcomes))
         }
         kept: list[Outcome] = []
+        events: list[NewEvent] = []
         tasks: list[tuple[str, int]] = []  # name and priority of each kept outcome
-        for outcome in outcomes:
+        for outcome, event in zip(outcomes, planned, strict=True):
             key = TaskKey(outcome.tenant_id, outcome.task_id)
             state = states.get(key)
             if state is None or state[0] != outcome.lease_token:
@@ -119,8 +124,12 @@ class SqlExecution(SqlClaims):
                 continue
             del states[key]  # an outcome given twice counts once
             _, cancel_requested, task, priority, _ = state
-            cancelled = cancel_requested and outcome.status not in FINAL
-            kept.append(outcome._replace(status=_CANCELLED) if cancelled else outcome)
+            if cancel_requested and outcome.status not in FINAL:
+                kept.append(outcome._replace(status=_CANCELLED))
+                events.append(_event(kept[-1]))
+            else:
+                kept.append(outcome)
+                events.append(event)
             tasks.append((task, priority))
         if not kept:
             return FinishResult(fenced, [], []), None
@@ -141,7 +150,6 @@ class SqlExecution(SqlClaims):
                 if o.status is not TaskStatus.PENDING
             ],
         )
-        events = [_event(outcome) for outcome in kept]
         self._journal.events(tx, events)
         result = self._follow_up(
             tx,
