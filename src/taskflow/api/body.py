@@ -119,3 +119,6 @@ async def _refuse_other_types(request: Request) -> None:
         raise UnsupportedMediaTypeError(
             f"send Content-Type: application/json, not {given or 'none'}"
         )
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaTypeError(f"send the body as it is, not Content-Encoding: {encoding}")

@@ -15,7 +15,6 @@ from taskflow.ports.metadata import ClaimedTask, StartNow, TaskKey
 from taskflow.ports.queue import Delivery, HereQueue, Message, Selector
 from taskflow.services.execution import Execution
 from taskflow.worker.admission import Admission
-from taskflow.worker.claim_ahead import HORIZON_SECONDS
 from taskflow.worker.pool import Pool
 from taskflow.worker.run import Run
 
@@ -45,7 +44,8 @@ class AtOnce:
     def choose(self, tasks: Sequence[NewTask]) -> StartNow | None:
         pool = self._pool
         free, moving = pool.free_slots()
-        most = free if free > 0 else self._ahead(moving)
+        # Beyond the free slots one, if what is claimed ahead starts soon.
+        most = free if free > 0 else min(1, pool.claim_ahead.limit(moving))
         if most <= 0:
             return None
         with self._changed:
@@ -58,10 +58,7 @@ class AtOnce:
                 # What comes behind one that has to wait waits, too.
                 if len(self._deliveries) == most or not self._is_due(task):
                     break
-                if (
-                    free <= 0
-                    and self._pool.claim_ahead.expected_seconds(task.task) >= HORIZON_SECONDS
-                ):
+                if free <= 0 and pool.claim_ahead.is_long(task.task):
                     break
                 delivery = self._delivery(task, selector)
                 if delivery is None:
@@ -85,9 +82,7 @@ class AtOnce:
                 )
             began = {attempt.receipt for attempt in attempts}
             self._forget(d for d in self._deliveries.values() if d.receipt not in began)
-        except (
-            Exception
-        ):  # they have been accepted; their leases run out, and they are started again
+        except Exception:  # they are accepted: their leases run out, and they are started again
             log.exception("worker.start_failed", count=len(chosen.keys))
         finally:
             pool.coming = 0
@@ -98,10 +93,6 @@ class AtOnce:
     def _forget(self, deliveries: Iterable[Delivery]) -> None:
         if receipts := [delivery.receipt for delivery in deliveries]:
             self._queue.ack(receipts)
-
-    def _ahead(self, moving: int) -> int:
-        """One, if what is claimed ahead starts soon."""
-        return min(1, self._pool.claim_ahead.limit(moving))
 
     def _is_due(self, task: NewTask) -> bool:
         return task.run_at is None and task.delay_seconds <= 0 and not task.depends_on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -117,6 +118,15 @@ async def test_json_has_to_be_sent_as_json(
     answer = await client.post(path, content=b'{"task": "echo"}', headers=headers)
 
     problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("path", [*SUBMIT_PATHS, "/api/v1/tasks/batch"])
+async def test_a_body_has_to_be_sent_as_it_is(client: httpx.AsyncClient, path: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = await client.post(path, content=gzip.compress(b'{"task": "echo"}'), headers=headers)
+
+    found = problem(answer, 415, "unsupported_media_type")
+    assert found["detail"] == "send the body as it is, not Content-Encoding: gzip"
 
 
 @pytest.mark.parametrize(
