@@ -14,6 +14,7 @@ from taskflow.core.errors import (
     TaskFailedError,
     TaskFlowError,
 )
+from taskflow.core.http_answers import retry_after_of
 
 
 def _classes() -> dict[str, type[TaskFlowError]]:
@@ -34,7 +35,7 @@ _BY_CODE = _classes()
 def error_of(answer: httpx.Response) -> TaskFlowError:
     """The error of an answer with status 400 or above."""
     if (problem := problem_of(answer)) is not None:
-        return error_of_problem(problem, retry_after_seconds=_retry_after_seconds(answer))
+        return error_of_problem(problem, retry_after_seconds=retry_after_of(answer.headers))
     if answer.status_code == 413:
         return PayloadTooLargeError(
             f"the request is larger than something in front of {_origin(answer)} allows"
@@ -69,10 +70,3 @@ def not_taskflow(answer: httpx.Response) -> ServerUnavailableError:
 
 def _origin(answer: httpx.Response) -> httpx.URL:
     return answer.url.copy_with(path="/", query=None)
-
-
-def _retry_after_seconds(answer: httpx.Response) -> float | None:
-    try:
-        return float(answer.headers["Retry-After"])
-    except (KeyError, ValueError):
-        return None

@@ -45,21 +45,23 @@ def http_status(exc: BaseException) -> int | None:
 
 
 def retry_after_seconds(exc: BaseException) -> float | None:
-    """For how long a failing HTTP server asked for patience.
-
-    A ``Retry-After`` header is in seconds or a moment, which is counted from the answer's ``Date``: no clock of ours.
-    """
+    """For how long a failing HTTP server asked for patience."""
     for name in ("retry_after_seconds", "retry_after"):
         if (seconds := _number(_attribute(exc, name))) is not None:
             return seconds
-    for headers in _all_headers(exc):
-        asked = _header(headers, "Retry-After")
-        if (seconds := _number(asked)) is not None:
-            return seconds
-        until, now = _moment(asked), _moment(_header(headers, "Date"))
-        if until is not None and now is not None:
-            return max(0.0, until - now)
-    return None
+    return next(
+        (s for headers in _all_headers(exc) if (s := retry_after_of(headers)) is not None), None
+    )
+
+
+def retry_after_of(headers: Any) -> float | None:
+    """Seconds of a ``Retry-After`` header (RFC 9110 §10.2.3): a number, or a moment, which is counted from the answer's
+    own ``Date``: no clock of ours."""
+    asked = _header(headers, "Retry-After")
+    if (seconds := _number(asked)) is not None:
+        return seconds
+    until, now = _moment(asked), _moment(_header(headers, "Date"))
+    return None if until is None or now is None else max(0.0, until - now)
 
 
 def _all_headers(exc: BaseException) -> Iterator[Any]:

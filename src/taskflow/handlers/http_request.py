@@ -6,7 +6,6 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from email.message import Message
-from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -16,6 +15,7 @@ import taskflow
 from taskflow.core import jsontext
 from taskflow.core.context import TaskContext
 from taskflow.core.errors import InvalidJSONError
+from taskflow.core.http_answers import retry_after_of
 from taskflow.ports.http import HttpAnswer, HttpSender
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -33,7 +33,7 @@ class HttpStatusError(Exception):
         super().__init__(f"{method} {_without_query(url)} answered {answer.status_code}")
         self.status_code = answer.status_code
         self.response = answer
-        self.retry_after_seconds = retry_after_seconds(answer.headers)
+        self.retry_after_seconds = retry_after_of(answer.headers)
 
 
 class UnfollowedRedirectError(HttpStatusError, ValueError):
@@ -95,18 +95,6 @@ def http_request_handler(http: HttpSender) -> Callable[..., dict[str, Any]]:
         raise error(verb, url, answer)
 
     return http_request
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the moment of ``Retry-After`` (RFC 9110 §10.2.3); a date is read against the server's own Date."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        moment, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("date", ""))
-        return max(0.0, (moment - now).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 def _redirected(

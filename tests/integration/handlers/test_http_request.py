@@ -12,7 +12,7 @@ import pytest
 from taskflow.adapters.http.sender import VettedHttpSender
 from taskflow.core import jsontext
 from taskflow.core.classification import classify
-from taskflow.core.http_answers import retry_after_seconds
+from taskflow.core.http_answers import retry_after_of, retry_after_seconds
 from taskflow.core.task import ErrorClass
 from taskflow.handlers.http_request import (
     HttpStatusError,
@@ -144,11 +144,10 @@ def test_another_status_than_2xx_is_a_failure_of_its_class(
 def test_what_the_server_asks_for_reaches_the_retry_policy(
     request_it: Request, headers: dict[str, str], seconds: float | None
 ) -> None:
-    from taskflow.handlers.http_request import retry_after_seconds as parse
     from taskflow.ports.http import HttpAnswer
 
     lower = {name.lower(): value for name, value in headers.items()}
-    assert parse(lower) == seconds
+    assert retry_after_of(lower) == seconds
     error = HttpStatusError("GET", "http://x.example/", HttpAnswer(503, lower, b""))
     assert retry_after_seconds(error) == seconds
 
