@@ -116,7 +116,12 @@ class SelfSigned:
         return self._account.client("acm")
 
     def _is_ours(self, arn: str) -> bool:
-        answer = self._acm.list_tags_for_certificate(CertificateArn=arn)
+        try:
+            answer = self._acm.list_tags_for_certificate(CertificateArn=arn)
+        except ClientError as exc:
+            if error_code(exc) == "ResourceNotFoundException":
+                return False  # another stack's, deleted since it was listed
+            raise
         tags = {tag["Key"]: tag.get("Value", "") for tag in answer.get("Tags", [])}
         return tags.get(STACK_TAG) == self._stack and tags.get(_SELF_SIGNED_TAG) == "true"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,9 @@ _RUN_IS_OURS = pytest.StashKey[bool]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RUN_IS_OURS] = run.begin()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background: every process that a test starts would ignore Ctrl-C as well.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A developer's settings must not decide whether tests pass: neither those of the environment nor those of .env.
     Settings.model_config["env_file"] = None
     for name in [name for name in os.environ if name.startswith("TASKFLOW_")]:

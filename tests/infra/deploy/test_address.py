@@ -138,3 +138,24 @@ def test_a_self_signed_certificate_is_renewed_in_place_two_months_before_its_end
     there = SelfSigned(account, stack).find()
     assert there is not None
     assert there.ends_at == again.ends_at
+
+
+def test_a_certificate_that_somebody_else_deletes_meanwhile_is_not_ours(
+    account: Account, stack: str, acm: Any
+) -> None:
+    """Another stack is destroyed in the moment between the list and the look at its tags."""
+    mine = SelfSigned(account, stack).ensure()
+    theirs = SelfSigned(account, f"{stack}-other").ensure()
+
+    def delete_theirs(parsed: dict[str, Any], **_: Any) -> None:
+        arns = [one["CertificateArn"] for one in parsed["CertificateSummaryList"]]
+        if theirs.arn in arns:
+            acm.delete_certificate(CertificateArn=theirs.arn)
+
+    events = account.client("acm").meta.events
+    events.register("after-call.acm.ListCertificates", delete_theirs)
+    assert SelfSigned(account, f"{stack}-other").find() is None
+    events.unregister("after-call.acm.ListCertificates", delete_theirs)
+    found = SelfSigned(account, stack).find()
+    assert found is not None
+    assert found.arn == mine.arn

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import closing
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -129,10 +130,13 @@ def certificates(stage: Small) -> list[str]:
     """In ACM, of this stack."""
     with closing(aws.client("acm", stage.proxy.url)) as acm:
         found = acm.list_certificates()["CertificateSummaryList"]
-        arns = [one["CertificateArn"] for one in found]
-        return [
-            arn
-            for arn in arns
-            if {"Key": "taskflow:stack", "Value": stage.stack}
-            in acm.list_tags_for_certificate(CertificateArn=arn).get("Tags", [])
-        ]
+        return [one["CertificateArn"] for one in found if stage.stack in stacks_of(acm, one)]
+
+
+def stacks_of(acm: Any, certificate: dict[str, Any]) -> list[str]:
+    """None of one that another test has deleted since it was listed."""
+    try:
+        answer = acm.list_tags_for_certificate(CertificateArn=certificate["CertificateArn"])
+    except acm.exceptions.ResourceNotFoundException:
+        return []
+    return [tag["Value"] for tag in answer.get("Tags", []) if tag["Key"] == "taskflow:stack"]
