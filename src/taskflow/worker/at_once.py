@@ -73,19 +73,19 @@ class AtOnce:
         pool = self._pool
         try:
             attempts = self._execution.started(tasks, self._deliveries)
-            now = pool.monotonic()
-            pool.coming = 0
             if attempts:
-                pool.add(
-                    [Run(attempt, now, None) for attempt in attempts],
-                    ahead=len(attempts) > pool.free_slots()[0],
-                )
+                now = pool.monotonic()
+                free = pool.free_slots()[0] + pool.coming
+                runs = [Run(attempt, now, None) for attempt in attempts]
+                pool.add(runs, ahead=len(runs) > free)
             began = {attempt.receipt for attempt in attempts}
             self._forget(d for d in self._deliveries.values() if d.receipt not in began)
         except Exception:  # they are accepted: their leases run out, and they are started again
             log.exception("worker.start_failed", count=len(chosen.keys))
         finally:
             pool.coming = 0
+            if pool.claimer_waits:
+                pool.wake_claimer()  # what was not started leaves its slot to others
             with self._changed:
                 self._deliveries.clear()
                 self._changed.notify_all()

@@ -14,6 +14,7 @@ from taskflow.core.errors import QueueFullError, StoreUnavailableError
 from taskflow.core.submission import Accepted, Submission, SubmitOptions
 from taskflow.core.task import TaskPriority, TaskStatus
 from tests.integration.worker.engine import Engine, Gate, is_pending, wait_for
+from tests.support import waiting as support
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -160,6 +161,51 @@ def test_a_submission_that_fails_leaves_nothing_behind(make_engine: Callable[...
         assert in_flight(engine) == 0
         engine.runtime.stores.submissions.insert = insert  # type: ignore[method-assign]
         assert engine.run("plain").result == "done"
+
+
+def test_a_slot_kept_for_a_submission_that_fails_is_free_again(
+    make_engine: Callable[..., Engine], gate: Gate
+) -> None:
+    engine = make_engine(num_workers=2)
+    engine.handler(gate.pass_through, name="long")
+    engine.handler(lambda: "done", name="short")
+    working(engine)
+    engine.submit("long")
+    gate.wait_for()
+    waiting = engine.submit("short", delay=0.3)
+    insert = engine.runtime.stores.submissions.insert
+    storing, fail = threading.Event(), threading.Event()
+
+    def fails_late(*_: Any, **options: Any) -> Any:
+        assert options["start"] is not None
+        storing.set()
+        assert fail.wait(20)
+        raise StoreUnavailableError("away")
+
+    engine.runtime.stores.submissions.insert = fails_late  # type: ignore[method-assign]
+    refused: list[BaseException] = []
+
+    def submit() -> None:
+        try:
+            engine.submit("short")
+        except StoreUnavailableError as exc:
+            refused.append(exc)
+
+    submitting = threading.Thread(target=submit)
+    submitting.start()
+    assert storing.wait(20)
+    # Meanwhile the slot runs what comes from the queue; then the claimer believes that there is no room.
+    engine.final(waiting)
+    crew = engine.worker._crew
+    assert crew is not None
+    wait_for(lambda: crew.pool.claimer_waits, "the claimer waits for room")
+    engine.runtime.stores.submissions.insert = insert  # type: ignore[method-assign]
+    fail.set()
+    submitting.join()
+    assert len(refused) == 1
+    support.wait_for(lambda: not crew.pool.claimer_waits, "the claimer looks again", seconds=5)
+    assert engine.run("short").result == "done"
+    gate.open()
 
 
 def test_what_is_refused_or_replayed_is_not_started(
