@@ -56,6 +56,10 @@ class Logged:
         return rows
 
 
+def is_submission_in(text: str, task_id: str) -> bool:
+    return any('"http.request"' in line and task_id in line for line in text.splitlines())
+
+
 @pytest.fixture(scope="session")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
     directory = tmp_path_factory.mktemp("logged")
@@ -95,6 +99,14 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
         assert httpx.get(f"{server.url}/api/v1/tasks/{UNKNOWN}").status_code == 404
         ids["hold"] = submit(server.url, "hold", marker=str(marker))
         wait_for(marker.exists, "the task that is to be interrupted runs")
+        # It may run before its submission is in the logs: in those that are printed, and in those that are kept.
+        for logs_of in (lambda: [server.log], (home / "logs").iterdir):
+            wait_for(
+                lambda logs_of=logs_of: any(  # type: ignore[misc]
+                    is_submission_in(path.read_text(), ids["hold"]) for path in logs_of()
+                ),
+                "the submission is logged",
+            )
         os.killpg(server.process.pid, signal.SIGKILL)
         server.process.wait()
         logs.append(server.log.read_text())
