@@ -9,7 +9,7 @@ from taskflow.core.errors import ConfigurationError
 from taskflow.core.task import TaskPriority
 from taskflow.ports.clock import Clock
 from taskflow.ports.events import EventQueue
-from taskflow.ports.queue import HereQueue, TaskQueue
+from taskflow.ports.queue import LocalQueue, TaskQueue
 from taskflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
 
 def queued_here(queue: TaskQueue) -> Callable[[str, str], bool]:
     """Whether a message of a task (tenant, task id) is in this process, as far as ``queue`` can tell at once."""
-    return queue.known if isinstance(queue, HereQueue) else lambda _tenant_id, _task_id: False
+    return queue.known if isinstance(queue, LocalQueue) else lambda _tenant_id, _task_id: False
 
 
 def _build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:

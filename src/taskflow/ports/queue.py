@@ -121,7 +121,7 @@ class TaskQueue(Protocol):
 
 
 @runtime_checkable
-class HereQueue(TaskQueue, Protocol):
+class LocalQueue(TaskQueue, Protocol):
     """A queue in the memory of this process: it knows at once what it has, and whose turn it is."""
 
     def known(self, tenant_id: str, task_id: str) -> bool:

@@ -103,8 +103,8 @@ class Execution:
             self._put_back(deliveries, by_key, result.unclaimed)
         return self.started(result.tasks, by_key)
 
-    def choose(self, keys: Sequence[TaskKey]) -> StartNow:
-        """To be claimed with their submission; `started` follows."""
+    def start_now(self, keys: Sequence[TaskKey]) -> StartNow:
+        """How their submission claims them for this worker; `started` follows."""
         return StartNow(keys, self.worker_id, self._lease_seconds)
 
     def started(

@@ -146,8 +146,6 @@ class Submissions:
     def close(self) -> None:
         self._group.close()
 
-    # --- the transaction ------------------------------------------------------------------------
-
     def _prepare(
         self,
         tenant_id: str,
@@ -161,6 +159,8 @@ class Submissions:
                 if error is not None:
                     self._counters.rejected(error.code)
         return prepared
+
+    # --- the transaction ------------------------------------------------------------------------
 
     def _commit(self, tasks: Sequence[NewTask]) -> list[Answer]:
         try:

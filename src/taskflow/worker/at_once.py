@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from taskflow.core.submission import NewTask
 from taskflow.logs import get_logger
 from taskflow.ports.metadata import ClaimedTask, StartNow, TaskKey
-from taskflow.ports.queue import Delivery, HereQueue, Message, Selector
+from taskflow.ports.queue import Delivery, LocalQueue, Message, Selector
 from taskflow.services.execution import Execution
 from taskflow.worker.admission import Admission
 from taskflow.worker.pool import Pool
@@ -25,7 +25,7 @@ class AtOnce:
     """The `Starter` of a worker. `choose` and `started` are called in turn, by one thread at a time."""
 
     def __init__(
-        self, pool: Pool, execution: Execution, queue: HereQueue, admission: Admission
+        self, pool: Pool, execution: Execution, queue: LocalQueue, admission: Admission
     ) -> None:
         self._pool = pool
         self._execution = execution
@@ -67,7 +67,7 @@ class AtOnce:
             if not self._deliveries:
                 return None
             pool.coming = len(self._deliveries)
-            return self._execution.choose(list(self._deliveries))
+            return self._execution.start_now(list(self._deliveries))
 
     def started(self, chosen: StartNow, tasks: Sequence[ClaimedTask]) -> None:
         pool = self._pool

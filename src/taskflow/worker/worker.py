@@ -21,7 +21,7 @@ from taskflow.logs import get_logger
 from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import TaskKey, WorkerStore
 from taskflow.ports.protection import Protection
-from taskflow.ports.queue import HereQueue, TaskQueue
+from taskflow.ports.queue import LocalQueue, TaskQueue
 from taskflow.services.execution import Execution
 from taskflow.services.submission import Submissions
 from taskflow.worker.admission import Admission
@@ -173,7 +173,7 @@ class _Crew:
         )
         self._submissions = worker._submissions
         self._at_once = None
-        if isinstance(worker._queue, HereQueue):
+        if isinstance(worker._queue, LocalQueue):
             self._at_once = AtOnce(self.pool, execution, worker._queue, self._admission)
         self._reporter = (
             None

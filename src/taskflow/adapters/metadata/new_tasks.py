@@ -26,7 +26,6 @@ _PENDING, _SCHEDULED, _BLOCKED, _FAILED, _RUNNING = (
     TaskStatus.FAILED.value,
     TaskStatus.RUNNING.value,
 )
-_STATUS = 4  # where it is in a row of tasks
 _UNSUCCESSFUL = frozenset(
     {TaskStatus.FAILED.value, TaskStatus.CANCELLED.value, TaskStatus.EXPIRED.value}
 )
@@ -119,16 +118,11 @@ class NewTasks:
         tags: list[tuple[str, str, str]] = []
         dependencies: list[tuple[str, str, str]] = []
         failed: list[NewRow] = []
-        starting: list[tuple[NewRow, tuple[object, ...]]] = []
+        starting: list[NewRow] = []
         wanted = set(start.keys) if start is not None else ()
         for row in rows:
-            new, status, run_at, expires_at, waits_for, _ = row
+            new, status, run_at = row.new, row.status, row.run_at
             tenant_id, task_id = new.tenant_id, new.id
-            ended = status == _FAILED
-            task_row = (
-                tenant_id, task_id, new.task, new.name, status, new.priority, new.max_retries, new.timeout_seconds,
-                run_at, expires_at, now, now if ended else None, waits_for, DEPENDENCY_FAILED if ended else None,
-            )  # fmt: skip
             events.append(NewEvent(tenant_id, task_id, EventType.SUBMITTED, None, None))
             tags_text = depends_on_text = None
             if new.tags:
@@ -144,10 +138,10 @@ class NewTasks:
                  new.idempotency_key, new.request_id, new.traceparent)
             )  # fmt: skip
             if wanted and (tenant_id, task_id) in wanted and row.may_start(now):
-                starting.append((row, task_row))
+                starting.append(row)
                 continue
-            task_rows.append(task_row)
-            if ended:
+            task_rows.append(_task_row(row, status, now))
+            if status == _FAILED:
                 failed.append(row)
             elif status != _BLOCKED:
                 details = Details(new.timeout_seconds, new.traceparent)
@@ -173,7 +167,7 @@ class NewTasks:
     def _write_started(
         self,
         tx: Transaction,
-        starting: Sequence[tuple[NewRow, tuple[object, ...]]],
+        starting: Sequence[NewRow],
         start: StartNow,
         events: list[NewEvent],
     ) -> list[ClaimedTask]:
@@ -184,14 +178,13 @@ class NewTasks:
         insert(
             tx,
             self._insert_started,
-            [(*row[:_STATUS], _RUNNING, *row[_STATUS + 1 :], *lease) for _, row in starting],
+            [(*_task_row(row, _RUNNING, now), *lease) for row in starting],
         )
         data = dumps({"worker_id": start.worker_id})
         events += [
-            NewEvent(row.new.tenant_id, row.new.id, EventType.STARTED, 1, data)
-            for row, _ in starting
+            NewEvent(row.new.tenant_id, row.new.id, EventType.STARTED, 1, data) for row in starting
         ]
-        return [_claimed(row, now, token) for row, _ in starting]
+        return [_claimed(row, now, token) for row in starting]
 
     def _write_failed(self, tx: Transaction, rows: Iterable[NewRow]) -> None:
         results = [
@@ -208,6 +201,15 @@ class NewTasks:
         self._journal.tally(
             tx, [Tally(r.new.tenant_id, tx.now, r.new.task, _FAILED, 0.0) for r in rows]
         )
+
+
+def _task_row(row: NewRow, status: str, now: int) -> tuple[object, ...]:
+    new, ended = row.new, status == _FAILED
+    return (
+        new.tenant_id, new.id, new.task, new.name, status, new.priority, new.max_retries, new.timeout_seconds,
+        row.run_at, row.expires_at, now, now if ended else None, row.waits_for,
+        DEPENDENCY_FAILED if ended else None,
+    )  # fmt: skip
 
 
 def _claimed(row: NewRow, now: int, token: int) -> ClaimedTask:
