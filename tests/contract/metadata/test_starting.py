@@ -84,3 +84,15 @@ def test_the_lease_is_the_workers(harness: MetadataHarness) -> None:
     ]
     harness.advance(31)
     assert [lost.task_id for lost in harness.execution.lost(dead_workers=[], limit=10)] == [new.id]
+
+
+def test_it_is_as_if_it_had_been_stored_and_then_claimed(harness: MetadataHarness) -> None:
+    one, other = harness.new(name="n", tags=("a",)), harness.new(name="n", tags=("a",))
+    [started] = insert(harness, one).started
+    harness.insert(other)
+    [claimed] = harness.claim(TaskKey("default", other.id))
+    own = {"task_id": "", "created_at": 0, "run_at": 0, "started_at": 0, "lease_token": 0}
+    assert started._replace(**own) == claimed._replace(**own)
+    left_out = {"task_id", "created_at", "run_at", "started_at", "lease_until"}
+    tasks = [harness.task(TaskKey("default", task.id)) for task in (one, other)]
+    assert tasks[0].model_dump(exclude=left_out) == tasks[1].model_dump(exclude=left_out)
