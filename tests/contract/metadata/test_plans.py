@@ -125,7 +125,9 @@ def test_retention_does_not_walk_what_is_too_young(harness: MetadataHarness) -> 
 def test_every_statement_of_the_hot_path_searches_by_key(harness: MetadataHarness) -> None:
     database = harness.database
     submissions = harness.submissions
-    prepared = {**vars(harness.execution), **vars(submissions), **vars(submissions._new_tasks)}
+    execution = harness.execution
+    parts = (execution, execution._outcomes, submissions, submissions._new_tasks)
+    prepared = {name: value for part in parts for name, value in vars(part).items()}
     hot = ("_claim", "_started_events", "_claimed", "_state", "_leases", "_finish", "_extend")
     with database.write():
         for name in (*hot, "_insert_tasks", "_insert_started", "_parents"):

@@ -7,6 +7,7 @@ stays small: ``[["default", "0199…", 7], …]``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -44,8 +45,10 @@ def batch_table(
             for index, (name, type_) in enumerate(columns.items())
         ]
     else:
-        text = sa.cast(sa.bindparam(parameter, type_=sa.Text), sa.JSON)
-        source = sa.func.json_array_elements(text).table_valued("value", name=f"{parameter}_each")
+        # Not JSON: it would be read anew, as a whole, for every column of a row.
+        jsonb = import_module("sqlalchemy.dialects.postgresql").JSONB
+        text = sa.cast(sa.bindparam(parameter, type_=sa.Text), jsonb)
+        source = sa.func.jsonb_array_elements(text).table_valued("value", name=f"{parameter}_each")
         selected = [
             sa.cast(sa.column("value").op("->>")(sa.literal_column(str(index))), type_).label(name)
             for index, (name, type_) in enumerate(columns.items())

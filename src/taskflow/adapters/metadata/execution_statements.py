@@ -167,37 +167,6 @@ def leases(database: Database) -> sa.Select[Any]:
     )
 
 
-def finish(database: Database) -> sa.Update:
-    t = schema.tasks
-    batch = batch_table(
-        database,
-        {
-            **_KEY, "lease_token": INTEGER, "status": TEXT, "attempt": INTEGER, "duration_ms": NUMBER,
-            "fingerprint": TEXT, "run_at": INTEGER, "finished_at": INTEGER, "failures": INTEGER, "crashes": INTEGER,
-        },
-    )  # fmt: skip
-    return (
-        t.update()
-        .values(
-            status=batch.c.status,
-            attempt=batch.c.attempt,
-            duration_ms=batch.c.duration_ms,
-            fingerprint=batch.c.fingerprint,
-            run_at=sa.func.coalesce(batch.c.run_at, t.c.run_at),
-            finished_at=batch.c.finished_at,
-            failure_count=t.c.failure_count + batch.c.failures,
-            crash_count=t.c.crash_count + batch.c.crashes,
-            lease_token=sa.null(),
-            lease_until=sa.null(),
-        )
-        .where(
-            _is(batch),
-            t.c.lease_token == batch.c.lease_token,
-            t.c.status == sa.literal_column(f"'{TaskStatus.RUNNING.value}'"),
-        )
-    )
-
-
 def extend(database: Database) -> sa.Update:
     t = schema.tasks
     batch = batch_table(
