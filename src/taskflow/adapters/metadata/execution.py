@@ -56,8 +56,6 @@ class SqlExecution(SqlClaims):
             outcomes, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
         )
 
-    # --- keep -----------------------------------------------------------------------------------
-
     def heartbeat(self, leases: Sequence[Lease], *, lease_seconds: float) -> HeartbeatResult:
         if not leases:
             return HeartbeatResult([], [])
