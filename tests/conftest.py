@@ -16,6 +16,7 @@ from taskflow import logs
 from taskflow.settings import Settings
 from taskflow.testing.clock import FakeClock
 from tests.support import aws, backends, database_time, postgres, run
+from tests.support.store_pool import StorePool
 
 # How long an example takes says more about the machine's other work than about our code.
 hypothesis.settings.register_profile("taskflow", deadline=None)
@@ -93,12 +94,32 @@ def postgres_database(postgres_url_factory: Callable[..., str]) -> str:
     return postgres_url_factory()
 
 
+@pytest.fixture(scope="session")
+def postgres_stores(postgres_server: postgres.Postgres) -> Iterator[StorePool]:
+    """Databases with TaskFlow's tables, of this process."""
+    pool = StorePool(postgres_server, backends.migrated(postgres_server))
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
-def postgres_store(
-    postgres_server: postgres.Postgres, postgres_url_factory: Callable[..., str]
-) -> str:
-    """URL of a fresh database with TaskFlow's tables: a clone, where making them takes ten times as long."""
-    return postgres_url_factory(template=backends.migrated(postgres_server))
+def postgres_store_factory(postgres_stores: StorePool) -> Iterator[Callable[[], str]]:
+    """``make()``: URLs of databases with TaskFlow's tables and no rows."""
+    taken: list[str] = []
+
+    def make() -> str:
+        taken.append(postgres_stores.take())
+        return taken[-1]
+
+    yield make
+    for url in taken:
+        postgres_stores.give_back(url)
+
+
+@pytest.fixture
+def postgres_store(postgres_store_factory: Callable[[], str]) -> str:
+    """URL of a database with TaskFlow's tables and no rows."""
+    return postgres_store_factory()
 
 
 @pytest.fixture
@@ -172,11 +193,9 @@ def _settings(
     monkeypatch: pytest.MonkeyPatch,
     aws_role: str,
     emulated: backends.Emulated,
-    make: Callable[..., dict[str, Any]],
+    make: Callable[[str], dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
-    settings = make(
-        request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_url_factory")
-    )
+    settings = make(request.getfixturevalue("postgres_store"))
     prefix = settings.get("queue_prefix") or aws.unique("behaviour")
     identity = emulated.identity(aws_role, prefix)
     for name, value in aws.environment(emulated.url, identity).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from taskflow.adapters.clock.system import SystemClock
@@ -44,14 +44,6 @@ class Emulated:
     def close(self) -> None:
         self._sqs.close()
 
-    def stores(self, server: Postgres, make_url: Callable[..., str]) -> dict[str, Any]:
-        """Settings of a new database and of a part of the bucket that nobody else uses."""
-        return self._stores(make_url(template=migrated(server)))
-
-    def everything(self, server: Postgres, make_url: Callable[..., str]) -> dict[str, Any]:
-        """The same with new queues."""
-        return self.on(make_url(template=migrated(server)))
-
     def identity(self, role: str, prefix: str) -> str:
         """Of a process in this role, with these queues."""
         return guard.identity(role, prefix=prefix, bucket=self._bucket)
@@ -60,18 +52,19 @@ class Emulated:
         """What the guard has refused to it."""
         return guard.refused(self.url, identity)
 
-    def on(self, database_url: str) -> dict[str, Any]:
-        """All of it with a database that is there."""
+    def everything(self, database_url: str) -> dict[str, Any]:
+        """Settings with this database, new queues, and a part of the bucket that nobody else uses."""
         prefix = aws.unique("behaviour")
         provision(self._sqs, QueueNames(prefix), visibility_timeout_seconds=60.0)
         return {
-            **self._stores(database_url),
+            **self.stores(database_url),
             "backend": "aws",
             "queue_prefix": prefix,
             "queue_poll_seconds": POLL_SECONDS,
         }
 
-    def _stores(self, database_url: str) -> dict[str, Any]:
+    def stores(self, database_url: str) -> dict[str, Any]:
+        """The same without queues."""
         return {
             "database_url": database_url,
             "payload_backend": "s3",

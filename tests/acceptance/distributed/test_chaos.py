@@ -62,7 +62,7 @@ def test_all_accepted_tasks_end_once_whatever_fails(
     rng = random.Random(seed)
     _execute(postgres_database, handlers.TABLE)
     backends.migrate_database(database.url)
-    settings = emulated_aws.on(database.url)
+    settings = emulated_aws.everything(database.url)
     with aws_proxy(emulated_aws.url) as proxy:
         environment = {
             **backends.environment(

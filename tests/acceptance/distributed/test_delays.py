@@ -7,7 +7,7 @@ shortens what SQS is asked to hide: messages come too early again and again, and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,6 @@ from taskflow.core.submission import Submission, SubmitOptions
 from taskflow.core.task import TaskStatus
 from tests.support import aws, backends
 from tests.support.aws_proxy import Answer, AwsProxy, Request, aws_proxy
-from tests.support.postgres import Postgres
 
 _SQS_LONGEST_DELAY = 900  # seconds; an AWS limit, as the next
 _SQS_LONGEST_VISIBILITY = 43_200
@@ -90,13 +89,12 @@ def test_a_long_delay_fires_when_it_is_due_and_not_before(
     tmp_path: Path,
     shortened: Shortened,
     emulated_aws: backends.Emulated,
-    postgres_server: Postgres,
-    postgres_url_factory: Callable[..., str],
+    postgres_store: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     registry = Registry()
     registry.add(lambda: "ran", name="job", declared=TaskOptions())
-    settings: dict[str, Any] = emulated_aws.everything(postgres_server, postgres_url_factory)
+    settings: dict[str, Any] = emulated_aws.everything(postgres_store)
     identity = emulated_aws.identity("WorkerRole", settings["queue_prefix"])
     monkeypatch.setenv("AWS_SDK_UA_APP_ID", identity)
     url = settings["database_url"]

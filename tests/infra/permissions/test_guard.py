@@ -20,7 +20,6 @@ from tests.support.aws_proxy import Answer, aws_proxy
 from tests.support.aws_proxy import Request as ProxyRequest
 from tests.support.backends import Emulated
 from tests.support.guard import Guard, Request, identity, wanted
-from tests.support.postgres import Postgres
 from tests.support.sqs import until
 
 Clients = Callable[[str, str], Any]
@@ -152,12 +151,11 @@ def without(role: str, action: str) -> guard.Policies:
 def test_the_behaviour_suite_would_fail_if_the_worker_were_allowed_less(
     missing: str | None,
     emulated_aws: Emulated,
-    postgres_server: Postgres,
-    postgres_url_factory: Callable[..., str],
+    postgres_store: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = emulated_aws.everything(postgres_server, postgres_url_factory)
+    settings = emulated_aws.everything(postgres_store)
     watching = Guard(without("WorkerRole", missing) if missing else guard.policy_of)
 
     def intercept(asked: ProxyRequest) -> Answer | None:

@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
+import pytest
 
-from tests.support import run
+from tests.support import backends, run
 from tests.support.postgres import Postgres
+from tests.support.store_pool import StorePool
 
 ROOT = Path(__file__).parents[3]
 
@@ -103,3 +106,56 @@ def test_the_server_is_gone_when_the_run_is_killed() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # held until the server has stopped
     assert not answers(url)
     assert not directory.exists()
+
+
+@pytest.fixture
+def pool(postgres_server: Postgres) -> Iterator[StorePool]:
+    pool = StorePool(postgres_server, backends.migrated(postgres_server))
+    yield pool
+    pool.close()
+
+
+def test_a_store_is_used_again_as_if_it_were_new(pool: StorePool) -> None:
+    url = pool.take()
+    execute(
+        url,
+        "INSERT INTO events (tenant_id, task_id, type, at) VALUES ('t', gen_random_uuid(), 'task.submitted', 1);"
+        "CREATE OR REPLACE FUNCTION taskflow_now() RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT 7::bigint $$",
+    )
+    pool.give_back(url)
+    assert pool.take() == url
+    assert execute(url, "SELECT count(*) FROM events") == [(0,)]
+    [(version,)] = execute(url, "SELECT count(*) FROM taskflow_version")
+    [(now,)] = execute(url, "SELECT taskflow_now()")
+    assert (version, now != 7) == (1, True)
+    execute(
+        url,
+        "INSERT INTO events (tenant_id, task_id, type, at) VALUES ('t', gen_random_uuid(), 'x', 1)",
+    )
+    assert execute(url, "SELECT id FROM events") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE tasks ADD COLUMN other int",
+        "DROP INDEX ix_outbox_due",
+        "CREATE TABLE theirs (id int)",
+        "CREATE SCHEMA theirs",
+        "CREATE FUNCTION theirs() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1', current_database()); END $$",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 2', current_database()); END $$",
+    ],
+)
+def test_a_store_that_was_changed_is_not_used_again(pool: StorePool, change: str) -> None:
+    url = pool.take()
+    execute(url, change)
+    pool.give_back(url)
+    assert pool.take() != url
+
+
+def test_a_store_that_somebody_still_uses_is_not_used_again(pool: StorePool) -> None:
+    url = pool.take()
+    with closing(psycopg2.connect(url)):
+        pool.give_back(url)
+        assert pool.take() != url
