@@ -77,6 +77,7 @@ class _Explaining(psycopg2.extensions.cursor):
         if found is not None:
             text = self.mogrify(query, parameters).decode()
             statement = text.rpartition("SET LOCAL statement_timeout = 30000; ")[2]
+            statement = statement.removesuffix("; COMMIT")
             if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
                 found.append(self._explain(statement))
         super().execute(query, parameters)

@@ -35,6 +35,26 @@ def harness(database_url: str) -> Iterator[MetadataHarness]:
     database.close()
 
 
+def at_once(*work: Callable[[], object]) -> list[BaseException]:
+    """All begin at the same moment. Returns what they raised."""
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(len(work))
+
+    def run(item: Callable[[], object]) -> None:
+        barrier.wait()
+        try:
+            item()
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=run, args=(item,)) for item in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
 def wait_for_a_blocked_transaction(harness: MetadataHarness) -> None:
     def is_any_blocked() -> bool:
         with harness.database.read() as connection:
@@ -82,13 +102,6 @@ def test_transactions_that_take_the_same_rows_in_another_order_do_not_end_each_o
 ) -> None:
     """Deadlocks: claims of one batch, keys of one batch, and new dependents of tasks that are finishing."""
     errors: list[BaseException] = []
-
-    def guarded(work: Callable[[], object]) -> None:
-        try:
-            work()
-        except BaseException as exc:
-            errors.append(exc)
-
     for round_ in range(15):
         keys = [harness.accepted() for _ in range(12)]
         claimed = harness.claim(*[harness.accepted() for _ in range(12)])
@@ -111,18 +124,50 @@ def test_transactions_that_take_the_same_rows_in_another_order_do_not_end_each_o
                 *(outcome(task, TaskStatus.COMPLETED) for task in claimed)
             ),
         ]
-        barrier = threading.Barrier(len(work))
-
-        def run(item: Callable[[], object], barrier: threading.Barrier = barrier) -> None:
-            barrier.wait()
-            guarded(item)
-
-        threads = [threading.Thread(target=run, args=(item,)) for item in work]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        errors += at_once(*work)
     assert errors == []
+
+
+def test_tasks_that_fail_with_all_that_depends_on_them_do_not_end_each_other(
+    harness: MetadataHarness,
+) -> None:
+    """They want the same tallies and the same dependents."""
+    errors: list[BaseException] = []
+    for _ in range(15):
+        ours = harness.claim(*[harness.accepted(task="a") for _ in range(4)])
+        theirs = harness.claim(*[harness.accepted(task="b") for _ in range(4)])
+        for one, other in zip(ours, theirs, strict=True):
+            harness.insert(
+                harness.new(task="b", depends_on=(one.task_id,)),
+                harness.new(task="a", depends_on=(other.task_id,)),
+                harness.new(task="a", depends_on=(one.task_id, other.task_id)),
+            )
+        errors += at_once(
+            lambda ours=ours: harness.finish(*(outcome(t, TaskStatus.FAILED) for t in ours)),  # type: ignore[misc]
+            lambda theirs=theirs: harness.finish(*(outcome(t, TaskStatus.FAILED) for t in theirs)),  # type: ignore[misc]
+        )
+    assert errors == []
+    assert harness.insights.counts(None).by_status[TaskStatus.FAILED] == 15 * 4 * 5
+
+
+def test_chains_that_are_cancelled_at_every_link_do_not_end_each_other(
+    harness: MetadataHarness,
+) -> None:
+    errors: list[BaseException] = []
+    for _ in range(15):
+        running = harness.claim(*[harness.accepted(task="a") for _ in range(4)])
+        next_ = [harness.accepted(task="b", depends_on=(task.task_id,)) for task in running]
+        last = [harness.accepted(task="a", depends_on=(key.task_id,)) for key in next_]
+        errors += at_once(
+            lambda running=running: harness.finish(  # type: ignore[misc]
+                *(outcome(task, TaskStatus.CANCELLED) for task in running)
+            ),
+            lambda next_=next_: harness.tasks.cancel(next_),  # type: ignore[misc]
+            lambda last=last: harness.tasks.cancel(last),  # type: ignore[misc]
+        )
+    assert errors == []
+    ended = harness.insights.counts(None).by_status
+    assert ended[TaskStatus.CANCELLED] + ended[TaskStatus.FAILED] == 15 * 4 * 3
 
 
 def test_a_claim_waits_for_nobody(harness: MetadataHarness) -> None:

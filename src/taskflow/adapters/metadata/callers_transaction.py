@@ -57,9 +57,11 @@ class CallersTransactions:
         with translated():
             cursor = self._sqlite(driver) if is_sqlite else self._postgresql(driver)
             try:
-                yield Transaction(
+                tx = Transaction(
                     cursor, self._database.now if is_sqlite else lambda: _read_now(cursor)
                 )
+                yield tx
+                tx.end()
                 cursor.execute(_RELEASE)
             except BaseException:
                 _undo(cursor)

@@ -30,7 +30,7 @@ from taskflow.ports.queue import Message
 _SHARDS = 16
 _MICROSECONDS = 1_000_000
 SENDING_SECONDS = 3.0  # in which who wrote a message has sent it, or is taken to have died
-HOUR_US = 3_600 * _MICROSECONDS
+_HOUR_US = 3_600 * _MICROSECONDS
 
 
 class NewEvent(NamedTuple):
@@ -86,7 +86,7 @@ class Journal:
 
     def __init__(self, database: Database, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
-        self.shard = random.randrange(_SHARDS)
+        self._shard = random.randrange(_SHARDS)
         self._insert_events = insert_from(
             database,
             schema.events,
@@ -168,15 +168,19 @@ class Journal:
         return payloads
 
     def tally(self, tx: Transaction, ended: Iterable[Tally]) -> None:
+        """At the end of the transaction: whoever finishes a task wants the same few rows."""
+        tx.at_end(self._tally, ended)
+
+    def _tally(self, tx: Transaction, ended: Sequence[Tally]) -> None:
         counts: Counter[tuple[str, int, str, str]] = Counter()
         durations: dict[tuple[str, int, str, str], float] = {}
         for tenant_id, finished_at, task, status, duration_ms, by in ended:
-            key = (tenant_id, finished_at // HOUR_US, task, status)
+            key = (tenant_id, finished_at // _HOUR_US, task, status)
             counts[key] += by
             durations[key] = durations.get(key, 0.0) + by * duration_ms
         # Sorted, so that concurrent transactions take the row locks in one order.
         rows = [
-            (*key[:4], self.shard, count, durations[key]) for key, count in sorted(counts.items())
+            (*key[:4], self._shard, count, durations[key]) for key, count in sorted(counts.items())
         ]
         if rows:
             insert(tx, self._add_tallies, rows)

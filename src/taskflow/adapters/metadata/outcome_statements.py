@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, INTEGER, NUMBER, TEXT, batch_table
 from taskflow.adapters.metadata.database import Database
-from taskflow.adapters.metadata.journal import HOUR_US
 from taskflow.adapters.metadata.statuses import one_of
 from taskflow.core.events import EventType
 from taskflow.core.task import FINAL, TaskStatus
@@ -44,7 +43,7 @@ def finish(database: Database) -> sa.Update:
 
 
 def finish_at_once(database: Database) -> sa.Select[Any]:
-    """On PostgreSQL: whose lease still holds, their rows, results, events and tallies, in one statement. Returns
+    """On PostgreSQL: whose lease still holds, their rows, results and events, in one statement. Returns
     ``tenant_id, id, lease_token, status, task, priority`` of what was written.
 
     An outcome that is not final is a cancellation where one has been asked for. What depends on the tasks is for a
@@ -90,9 +89,8 @@ def finish_at_once(database: Database) -> sa.Select[Any]:
         )
         .where(t.c.tenant_id == held.c.tenant_id, t.c.id == held.c.id)
         .returning(
-            t.c.tenant_id, t.c.id, t.c.status, t.c.task, t.c.priority, t.c.attempt, t.c.duration_ms,
-            t.c.finished_at, held.c.lease_token, held.c.result, held.c.result_key, held.c.error, held.c.event,
-            held.c.data,
+            t.c.tenant_id, t.c.id, t.c.status, t.c.task, t.c.priority, t.c.attempt, held.c.lease_token,
+            held.c.result, held.c.result_key, held.c.error, held.c.event, held.c.data,
         )
         .cte("written")
     )  # fmt: skip
@@ -100,7 +98,6 @@ def finish_at_once(database: Database) -> sa.Select[Any]:
     return sa.select(w.tenant_id, w.id, w.lease_token, w.status, w.task, w.priority).add_cte(
         _results(database, written).cte("results"),
         _events(written, now).cte("events_of_them"),
-        _tallies(database, written).cte("tallies_of_them"),
     )
 
 
@@ -120,29 +117,6 @@ def _events(written: sa.CTE, now: sa.ColumnElement[int]) -> sa.sql.dml.Insert:
     return schema.events.insert().from_select(
         ["tenant_id", "task_id", "type", "at", "attempt", "data"],
         sa.select(w.tenant_id, w.id, w.event, now, w.attempt, w.data),
-    )
-
-
-def _tallies(database: Database, written: sa.CTE) -> Any:
-    w, table = written.c, schema.tallies
-    hour = w.finished_at // sa.literal_column(str(HOUR_US), type_=INTEGER)
-    key = [w.tenant_id, hour, w.task, w.status]
-    rows = (
-        sa.select(
-            *key,
-            sa.bindparam("shard", type_=INTEGER),
-            sa.func.count(),
-            sa.func.sum(w.duration_ms),
-        )
-        .where(w.finished_at.is_not(None))
-        .group_by(*key)
-        .order_by(*key)  # so that concurrent transactions take the row locks in one order
-    )
-    names = ["tenant_id", "hour", "task", "status", "shard", "count", "duration_ms"]
-    statement = database.insert(table).from_select(names, rows)
-    return statement.on_conflict_do_update(
-        index_elements=names[:5],
-        set_={name: table.c[name] + statement.excluded[name] for name in names[5:]},
     )
 
 

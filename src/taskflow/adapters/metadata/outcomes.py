@@ -107,7 +107,7 @@ class SqlOutcomes:
         batch = batch_text([_given(outcome) for outcome in distinct.values()])
 
         def write(tx: Transaction) -> list[_Written | None]:
-            rows = tx.rows(self._finish_at_once, batch=batch, now=tx.now, shard=self._journal.shard)
+            rows = tx.rows(self._finish_at_once, batch=batch, now=tx.now)
             states = {(row[0], row[1], row[2]): row[3:] for row in rows}
             written: list[_Written | None] = []
             for outcome in outcomes:
@@ -195,8 +195,7 @@ class SqlOutcomes:
                 due_at = tx.now + _delay_us(outcome)
                 sends.append(Send(outcome.tenant_id, outcome.task_id, task, priority, due_at))
         more = self._dependents.after(tx, completed=completed, unsuccessful=unsuccessful)
-        if self._database.is_sqlite:  # elsewhere they came with the outcomes
-            self._journal.tally(tx, tallies)
+        self._journal.tally(tx, tallies)
         to_send = self._journal.send(
             tx,
             [*sends, *more.sends],

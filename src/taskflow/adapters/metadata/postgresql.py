@@ -28,6 +28,7 @@ from taskflow.core.errors import (
 
 _UUID_OID = 2950  # pg_type.dat
 _NOW = "SELECT taskflow_now()"
+_IN_ERROR = 3  # libpq's PGTransactionStatusType
 _ANYTHING = "SELECT 1"  # where nothing has to be set first
 _MAX_NAME_BYTES = 63  # of application_name: NAMEDATALEN - 1
 # A peer that has gone without a word is noticed within a minute, also in the middle of a statement.
@@ -89,8 +90,11 @@ class PostgresqlConnections:
             pooled, cursor = self._execute(f"BEGIN; {self._local}{wait}{_NOW}")
             try:
                 now = int(cursor.fetchone()[0])
-                yield Transaction(cursor, lambda: now)
-                _commit(cursor)
+                tx = Transaction(cursor, lambda: now)
+                yield tx
+                last = _WithCommit(cursor)
+                tx.end(last)
+                last.commit()
             except BaseException as exc:
                 _roll_back(pooled, cursor, exc)
                 raise
@@ -206,16 +210,32 @@ def keep_ids_text(connection_or_cursor: Any) -> None:
     extensions.register_type(as_text, connection_or_cursor)
 
 
-def _commit(cursor: Any) -> None:
-    try:
-        cursor.execute("COMMIT")
-    except Exception as exc:
-        if isinstance(translate(exc), StoreUnavailableError):
-            raise CommitUnknownError(
-                f"PostgreSQL did not answer to a commit: {first_line(exc)}"
-            ) from exc
-        raise
-    assert cursor.statusmessage == "COMMIT", "a statement failed, and its error was not passed on"
+class _WithCommit:
+    """Stands in for a cursor: what it is to execute goes to the server together with the commit, in one round trip."""
+
+    rowcount = -1
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+        self._text = b""
+
+    def execute(self, text: str, parameters: Mapping[str, Any]) -> None:
+        self._text += self._cursor.mogrify(text, parameters) + b"; "
+
+    def commit(self) -> None:
+        cursor = self._cursor
+        try:
+            cursor.execute(self._text + b"COMMIT")
+        except Exception as exc:
+            failed_before = cursor.connection.info.transaction_status == _IN_ERROR
+            if not failed_before and isinstance(translate(exc), StoreUnavailableError):
+                raise CommitUnknownError(
+                    f"PostgreSQL did not answer to a commit: {first_line(exc)}"
+                ) from exc
+            raise
+        assert cursor.statusmessage == "COMMIT", (
+            "a statement failed, and its error was not passed on"
+        )
 
 
 def _roll_back(pooled: Any, cursor: Any, exc: BaseException) -> None:

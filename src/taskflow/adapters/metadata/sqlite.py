@@ -64,7 +64,9 @@ class SqliteConnections:
                 self._writer_waits = waits_inside
             driver.execute("BEGIN IMMEDIATE")
             try:
-                yield Transaction(driver.cursor(), self._clock.now_us)
+                tx = Transaction(driver.cursor(), self._clock.now_us)
+                yield tx
+                tx.end()
                 driver.execute("COMMIT")
             except BaseException:
                 if driver.in_transaction:

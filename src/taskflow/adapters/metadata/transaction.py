@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
+
+T = TypeVar("T")
 
 SIZE = "_size"  # after the name of a batch: how many rows it has (`batch.py`)
 
@@ -65,6 +67,7 @@ class Transaction:
         self._cursor = cursor
         self._read_now = read_now
         self._now: int | None = None
+        self._last: dict[Callable[[Transaction, Sequence[Any]], None], list[Any]] = {}
 
     @property
     def now(self) -> int:
@@ -86,6 +89,18 @@ class Transaction:
         """Execute and fetch all rows, of a statement made by `Database.prepare_rows`."""
         self._cursor.execute(statement.text, statement.parameters(parameters))
         return fetch(self._cursor, statement)
+
+    def at_end(self, write: Callable[[Transaction, Sequence[T]], None], items: Iterable[T]) -> None:
+        """``write`` once, with all the items it was given in this transaction, when nothing but the commit is left to
+        be done. For rows that many transactions change: none of them waits for any other row with these locked."""
+        self._last.setdefault(write, []).extend(items)
+
+    def end(self, cursor: Any = None) -> None:
+        """What was left for the end, on ``cursor`` if that is another one."""
+        self._cursor = cursor or self._cursor
+        for write, items in self._last.items():
+            write(self, items)
+        self._last.clear()
 
 
 def fetch(cursor: Any, statement: Prepared) -> list[Sequence[Any]]:
