@@ -91,3 +91,18 @@ def test_a_finish(
     )  # fmt: skip
     assert harness.history(key)[2:] == [status.value]
     assert harness.count("outbox") == 1
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_finish_that_looks_like_one_of_before(
+    harness: MetadataHarness, proxy: CuttingProxy, cut: Cut
+) -> None:
+    """A task that runs anew counts its attempts from one again."""
+    key = harness.accepted()
+    harness.run(key, TaskStatus.COMPLETED)
+    harness.tasks.redrive([key], delay_seconds=[0.0], max_queue_delay_seconds=0, outbox=False)
+    [task] = harness.claim(key)
+    proxy.cut_next(cut)
+    assert harness.finish(outcome(task, TaskStatus.COMPLETED)).fenced == []
+    assert harness.status(key) == "completed"
+    assert harness.history(key).count("completed") == 2

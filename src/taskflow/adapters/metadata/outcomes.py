@@ -47,8 +47,8 @@ class SqlOutcomes:
         self._database = database
         self._journal = journal
         self._dependents = dependents
+        self._leases = database.prepare_rows(execution_statements.leases(database))
         if database.is_sqlite:
-            self._leases = database.prepare_rows(execution_statements.leases(database))
             self._finish = database.prepare(outcome_statements.finish(database))
         else:
             self._finish_at_once = database.prepare_rows(
@@ -86,17 +86,24 @@ class SqlOutcomes:
             return FinishResult(fenced, to_send, ended), next(iter(kept), None)
 
         def happened(tx: Transaction, result: tuple[FinishResult, _Written | None]) -> bool:
-            if result[1] is None:
-                return True
-            event = _event(result[1].outcome)
-            return bool(
-                tx.rows(
-                    self._known_event,
-                    tenant=event.tenant_id, task=event.task_id, type=event.type, attempt=event.attempt,
-                )
-            )  # fmt: skip
+            return result[1] is None or self._is_written(tx, result[1].outcome)
 
         return until_known(self._database, write, happened, patient=True)[0]
+
+    def _is_written(self, tx: Transaction, outcome: Outcome) -> bool:
+        key = batch_text([(outcome.tenant_id, outcome.task_id)])
+        # Waits for a commit that is still under way. Who holds the lease has not ended: the event may be an older one,
+        # of an attempt that was taken back or of before a redrive, after which attempts are counted anew.
+        held = tx.rows(self._leases, batch=key)
+        if any(row[2] == outcome.lease_token for row in held):
+            return False
+        event = _event(outcome)
+        return bool(
+            tx.rows(
+                self._known_event,
+                tenant=event.tenant_id, task=event.task_id, type=event.type, attempt=event.attempt,
+            )
+        )  # fmt: skip
 
     # --- each returns, for every outcome, what was written of it: None if it is fenced ------------
 
