@@ -57,9 +57,8 @@ class CallersTransactions:
         with translated():
             cursor = self._sqlite(driver) if is_sqlite else self._postgresql(driver)
             try:
-                tx = Transaction(
-                    cursor, self._database.now if is_sqlite else lambda: _read_now(cursor)
-                )
+                now = self._database.now if is_sqlite else lambda: _read_now(cursor)
+                tx = Transaction(cursor, now, is_callers=True)
                 yield tx
                 tx.end()
                 cursor.execute(_RELEASE)

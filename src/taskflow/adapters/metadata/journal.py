@@ -28,6 +28,7 @@ from taskflow.ports.metadata import OutboxEntry, TaskKey
 from taskflow.ports.queue import Message
 
 _SHARDS = 16
+_MOST_SHARDS = 32_767  # of those, below zero, whose rows a caller's transaction may hold for long
 _MICROSECONDS = 1_000_000
 SENDING_SECONDS = 3.0  # in which who wrote a message has sent it, or is taken to have died
 _HOUR_US = 3_600 * _MICROSECONDS
@@ -178,10 +179,9 @@ class Journal:
             key = (tenant_id, finished_at // _HOUR_US, task, status)
             counts[key] += by
             durations[key] = durations.get(key, 0.0) + by * duration_ms
+        shard = -random.randint(1, _MOST_SHARDS) if tx.is_callers else self._shard
         # Sorted, so that concurrent transactions take the row locks in one order.
-        rows = [
-            (*key[:4], self._shard, count, durations[key]) for key, count in sorted(counts.items())
-        ]
+        rows = [(*key[:4], shard, count, durations[key]) for key, count in sorted(counts.items())]
         if rows:
             insert(tx, self._add_tallies, rows)
 

@@ -61,9 +61,12 @@ class _Form(NamedTuple):
 
 
 class Transaction:
-    """An open transaction on one connection. Not thread safe."""
+    """An open transaction on one connection. Not thread safe. ``is_callers``: it ends when somebody else likes."""
 
-    def __init__(self, cursor: Any, read_now: Callable[[], int]) -> None:
+    def __init__(
+        self, cursor: Any, read_now: Callable[[], int], *, is_callers: bool = False
+    ) -> None:
+        self.is_callers = is_callers
         self._cursor = cursor
         self._read_now = read_now
         self._now: int | None = None
