@@ -164,6 +164,10 @@ class StoreBusyError(StoreUnavailableError):
     code = "store_busy"
 
 
+class StoreLockedError(StoreBusyError):
+    """A transaction that has not ended yet holds what this one wants. Nothing was written; safe to repeat later."""
+
+
 class CommitUnknownError(StoreUnavailableError):
     """The connection to the store broke during the commit: all of it was written, or nothing."""
 

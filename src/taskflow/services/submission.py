@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from taskflow import logs
-from taskflow.core.errors import CommitUnknownError, TaskFlowError
+from taskflow.core.errors import CommitUnknownError, StoreLockedError, TaskFlowError
 from taskflow.core.submission import Accepted, NewTask, Submission
 from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import ClaimedTask, InsertResult, StartNow, SubmissionStore
@@ -165,12 +165,17 @@ class Submissions:
     def _commit(self, tasks: Sequence[NewTask]) -> list[Answer]:
         try:
             result = self._insert(tasks)
+        except StoreLockedError:
+            if len(tasks) == 1:
+                raise
+            half = len(tasks) // 2
+            return self._commit_apart([tasks[:half], tasks[half:]])
         except TaskFlowError:
             raise  # the same for all
         except Exception as exc:
             # What the store does not take for a reason nobody foresaw: only its own submitter is to hear of it.
             if len(tasks) > 1:
-                return [answer for task in tasks for answer in self._commit([task])]
+                return self._commit_apart([[task] for task in tasks])
             log.exception("task.not_stored", task=tasks[0].task)
             result = InsertResult([TaskFlowError(f"the task cannot be stored: {exc}")], [], [], [])
         self._sending.send(result.to_send)
@@ -178,6 +183,16 @@ class Submissions:
         self._counters.ended_waiting(TaskStatus.FAILED, len(result.ended))
         self._count(tasks, result.answers)
         return result.answers
+
+    def _commit_apart(self, parts: Iterable[Sequence[NewTask]]) -> list[Answer]:
+        """One after the other: what has been stored is answered, whatever becomes of those after it."""
+        answers: list[Answer] = []
+        for part in parts:
+            try:
+                answers += self._commit(part)
+            except TaskFlowError as exc:
+                answers += [exc] * len(part)
+        return answers
 
     def _insert(self, tasks: Sequence[NewTask]) -> InsertResult:
         starter = self.starter
@@ -216,6 +231,9 @@ class Submissions:
     def _merge(self, prepared: Prepared, committed: Sequence[Answer]) -> list[Answer]:
         if prepared.bodies:
             stored = {answer.task_id for answer in committed if isinstance(answer, Accepted)}
+            for task, answer in zip(prepared.tasks, committed, strict=True):
+                if isinstance(answer, CommitUnknownError):  # it may be
+                    stored.add(task.id)
             self._payloads.forget(
                 [
                     task.input_key

@@ -76,10 +76,15 @@ def url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("postgresql_url"))
 
 
+def _fail() -> None:
+    raise ValueError("no")
+
+
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[TaskFlow]:
     registry = Registry()
     registry.add(lambda x=None: x, name="echo_back", declared=TaskOptions())
+    registry.add(_fail, name="fails", declared=TaskOptions(max_retries=0))
     registry.add(lambda connection: connection, name="takes_connection", declared=TaskOptions())
     app = TaskFlow(
         home=tmp_path / "home", database_url=url, handlers=registry, num_workers=1,

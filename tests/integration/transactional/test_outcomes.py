@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.core.errors import (
     IdempotencyConflictError,
+    StoreBusyError,
     TaskNotFoundError,
     UnknownDependencyError,
 )
@@ -148,6 +150,43 @@ def test_others_neither_wait_for_the_transaction_nor_see_it(app: TaskFlow, calle
     assert handle.id not in [task.task_id for task in app.list().items]
     caller.commit()
     assert handle.result(timeout=30) == 1
+
+
+@pytest.mark.parametrize("kind", ["psycopg2"], indirect=True)
+def test_a_key_taken_in_the_transaction_keeps_nobody_waiting_who_wants_another(
+    app: TaskFlow, caller: Caller
+) -> None:
+    first = app.options(idempotency_key="k", connection=caller.connection).submit("echo_back", 1)
+    again = Submission("echo_back", (1,), options=SubmitOptions.of(idempotency_key="k"))
+    other = Submission("echo_back", (2,), options=SubmitOptions.of(idempotency_key="l"))
+    began = time.monotonic()
+    refused, accepted, last = app.submit_many(
+        [again, other, Submission("echo_back", (3,))], return_errors=True
+    )
+    assert time.monotonic() - began < 10  # a statement may take 30
+    assert isinstance(refused, StoreBusyError)
+    assert refused.retry_after_seconds == 1
+    assert [h.result(timeout=30) for h in (accepted, last) if not isinstance(h, Exception)] == [
+        2,
+        3,
+    ]
+    caller.commit()
+    same = app.options(idempotency_key="k").submit("echo_back", 1)
+    assert (same.id, same.replayed) == (first.id, True)
+
+
+@pytest.mark.parametrize("kind", ["psycopg2"], indirect=True)
+def test_a_task_that_fails_as_it_is_submitted_keeps_no_other_failure_waiting(
+    app: TaskFlow, caller: Caller
+) -> None:
+    """They are counted in the same place."""
+    failed = app.submit("fails")
+    failed.wait(timeout=30)
+    child = app.options(connection=caller.connection, depends_on=[failed.id]).submit("fails")
+    assert app.submit("fails").wait(timeout=10).status == "failed"
+    caller.commit()
+    assert child.task().status == "failed"
+    assert app.metrics()["queue"]["failed_count"] == 3
 
 
 @pytest.mark.parametrize("backend", ["aws"], indirect=True)

@@ -40,6 +40,7 @@ class IdempotencyKeys:
     """Inside the transaction that stores the tasks."""
 
     def __init__(self, database: Database) -> None:
+        self._is_sqlite = database.is_sqlite
         self._insert = database.prepare(_insert(database))
         self._owners = database.prepare_rows(_owners(database))
 
@@ -49,12 +50,16 @@ class IdempotencyKeys:
         rows = tx.rows(self._owners, batch=batch_text(sorted(keys)))
         return {Key(row[0], row[1]): Owner(*row[2:]) for row in rows}
 
-    def take(self, tx: Transaction, tasks: Sequence[NewTask]) -> bool:
+    def take(
+        self, tx: Transaction, tasks: Sequence[NewTask], *, wait_seconds: float | None
+    ) -> bool:
         """Give each of ``tasks`` its key, where it is free. Returns whether all of them were.
 
         On PostgreSQL this waits for transactions that are taking one of them; in one order, so that two of these do
-        not wait for each other.
+        not wait for each other. After ``wait_seconds`` (None: however long it takes) it raises StoreLockedError.
         """
+        if wait_seconds is not None and not self._is_sqlite:
+            tx.run_text(f"SET LOCAL lock_timeout = {int(wait_seconds * 1_000)}", ())
         rows = sorted((*key, task.id, task.request_hash) for task in tasks if (key := key_of(task)))
         return tx.run(self._insert, batch=batch_text(rows)) == len(rows)
 

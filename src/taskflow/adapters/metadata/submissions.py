@@ -22,6 +22,9 @@ from taskflow.ports.metadata import InsertResult, StartNow, TaskKey
 
 # How much of the room that was counted may be filled before it is counted again: others fill it, too.
 _SHARE_OF_ROOM = 8
+# For transactions that are taking the same keys: those of other processes, which are short, or of a caller.
+_KEYS_WAIT_SECONDS = 0.1  # with others that need not wait
+_KEY_WAIT_SECONDS = 1.0  # alone
 
 _Answers = list[Accepted | TaskFlowError | None]
 
@@ -67,6 +70,7 @@ class SqlSubmissions:
                 max_queue_delay_seconds=max_queue_delay_seconds,
                 outbox=outbox,
                 start=None if outbox else start,
+                wait_seconds=_KEY_WAIT_SECONDS if len(tasks) == 1 else _KEYS_WAIT_SECONDS,
             )
 
         return until_known(
@@ -94,11 +98,12 @@ class SqlSubmissions:
         max_queue_delay_seconds: float,
         outbox: bool,
         start: StartNow | None = None,
+        wait_seconds: float | None = None,
     ) -> InsertResult:
-        """Those that have no answer yet."""
+        """Those that have no answer yet. ``wait_seconds``: for their keys."""
         rows = self._rows(tx, tasks, answers)
         if any(row.new.idempotency_key is not None for row in rows):
-            rows = self._take_keys(tx, tasks, answers, rows)
+            rows = self._take_keys(tx, tasks, answers, rows, wait_seconds)
         entries, started = self._new_tasks.write(
             tx,
             rows,
@@ -206,11 +211,17 @@ class SqlSubmissions:
         return {(tenant_id, task_id): status for tenant_id, task_id, status in rows}
 
     def _take_keys(
-        self, tx: Transaction, tasks: Sequence[NewTask], answers: _Answers, rows: list[NewRow]
+        self,
+        tx: Transaction,
+        tasks: Sequence[NewTask],
+        answers: _Answers,
+        rows: list[NewRow],
+        wait_seconds: float | None,
     ) -> list[NewRow]:
         """Returns the rows that have got their keys, or need none."""
         keyed = {key: row.new.id for row in rows if (key := key_of(row.new)) is not None}
-        if self._keys.take(tx, [row.new for row in rows if row.new.idempotency_key is not None]):
+        new = [row.new for row in rows if row.new.idempotency_key is not None]
+        if self._keys.take(tx, new, wait_seconds=wait_seconds):
             return rows
         # Another process took some of them since `_replay` looked (PostgreSQL only: SQLite has one
         # writer). All that asked for these keys in this call are answered with that process's task.

@@ -12,6 +12,7 @@ from taskflow.core.errors import (
     StoreBusyError,
     StoreCorruptError,
     StoreFullError,
+    StoreLockedError,
     StoreReadOnlyError,
     StoreUnavailableError,
     TaskFlowError,
@@ -59,7 +60,12 @@ def translate(exc: BaseException | None) -> Exception:
         return StoreUnavailableError(
             "PostgreSQL gave up a statement that took longer than TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS"
         )
-    if names & {"DeadlockDetected", "SerializationFailure", "LockNotAvailable"}:
+    if "LockNotAvailable" in names:
+        return StoreLockedError(
+            f"a transaction that has not ended yet is in the way: {text}; nothing was written",
+            retry_after_seconds=1.0,
+        )
+    if names & {"DeadlockDetected", "SerializationFailure"}:
         return StoreUnavailableError(f"PostgreSQL: {text}; nothing was written")
     # Some of libpq's complaints about a connection come as nothing but a DatabaseError: without a SQLSTATE.
     if names & {"OperationalError", "InterfaceError"} or type(exc).__name__ == "DatabaseError":

@@ -51,6 +51,7 @@ class SubmissionStore(Protocol):
         ``start`` names (of these tasks, and without ``outbox``) is running at once.
 
         What became of a commit that got no answer is found out: CommitUnknownError means that the store stayed away.
+        StoreLockedError: a transaction that may take its time has a key of one of these; others need not wait for it.
         """
         ...
 
