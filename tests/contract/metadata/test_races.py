@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from taskflow.core.errors import IdempotencyConflictError
 from taskflow.core.ids import UUID7
 from taskflow.core.submission import Accepted
 from taskflow.core.task import TaskStatus
-from taskflow.ports.metadata import InsertResult
+from taskflow.ports.metadata import ClaimedTask, FinishResult, InsertResult, TaskKey
 from taskflow.testing.clock import FakeClock
 from tests.contract.metadata.conftest import MetadataHarness, outcome
 from tests.support.postgres import BLOCKED
@@ -203,3 +204,111 @@ def test_workers_with_the_same_messages_start_each_task_once(harness: MetadataHa
     for thread in threads:
         thread.join()
     assert sorted(started) == sorted(key.task_id for key in keys)
+
+
+T = TypeVar("T")
+
+
+def behind(harness: MetadataHarness, change: str, ask: Callable[[], T]) -> T:
+    """What ``ask`` returns that has begun before another transaction's ``change`` was committed, and waits for that."""
+    answers: list[T] = []
+    asking = threading.Thread(target=lambda: answers.append(ask()))
+    with harness.database.engine.begin() as connection:
+        connection.exec_driver_sql(change)
+        asking.start()
+        wait_for_a_blocked_transaction(harness)
+    asking.join(10)
+    [answer] = answers
+    return answer
+
+
+def two_running(harness: MetadataHarness) -> list[ClaimedTask]:
+    return harness.claim(*[harness.accepted() for _ in range(2)])
+
+
+def test_an_outcome_meets_a_request_to_cancel_its_task(harness: MetadataHarness) -> None:
+    first, second = two_running(harness)
+    again = [outcome(t, TaskStatus.RETRYING, retry_delay_seconds=60.0) for t in (first, second)]
+    result = behind(
+        harness,
+        f"UPDATE tasks SET cancel_requested = 1 WHERE id = '{first.task_id}'",
+        lambda: harness.finish(*again, outbox=True),
+    )
+    key = TaskKey("default", first.task_id)
+    assert (result.fenced, result.ended) == ([], [key])
+    assert [entry.message.task_id for entry in result.to_send] == [second.task_id]
+    task = harness.task(key)
+    assert (task.status, task.finished_at is not None) == ("cancelled", True)
+    assert harness.history(key)[2:] == ["cancelled"]
+    assert harness.insights.counts(None).by_status[TaskStatus.CANCELLED] == 1
+
+
+def test_an_outcome_meets_a_heartbeat(harness: MetadataHarness) -> None:
+    tasks = two_running(harness)
+    result = behind(
+        harness,
+        "UPDATE tasks SET lease_until = lease_until + 1000000, progress = 50",
+        lambda: harness.finish(*(outcome(task, TaskStatus.COMPLETED) for task in tasks)),
+    )
+    assert (result.fenced, len(result.ended)) == ([], 2)
+    for task in tasks:
+        stored = harness.task(TaskKey("default", task.task_id))
+        assert (stored.status, stored.progress) == ("completed", 50)
+
+
+def test_an_outcome_meets_whoever_takes_its_task_over(harness: MetadataHarness) -> None:
+    first, second = two_running(harness)
+    result = behind(
+        harness,
+        f"UPDATE tasks SET lease_token = 777, attempt = 2 WHERE id = '{first.task_id}'",
+        lambda: harness.finish(*(outcome(t, TaskStatus.COMPLETED) for t in (first, second))),
+    )
+    key = TaskKey("default", first.task_id)
+    assert result.fenced == [key]
+    assert (harness.status(key), harness.history(key)) == ("running", ["submitted", "started"])
+    assert harness.count("task_results") == 1
+    assert harness.insights.counts(None).by_status[TaskStatus.COMPLETED] == 1
+
+
+def test_an_outcome_meets_another_one_of_the_same_attempt(harness: MetadataHarness) -> None:
+    """Of a worker that was taken to be dead, and of who recovered its task."""
+    for _ in range(15):
+        tasks = harness.claim(*[harness.accepted() for _ in range(8)])
+        results: list[FinishResult] = []
+
+        def finish(
+            kind: TaskStatus,
+            tasks: list[ClaimedTask] = tasks,
+            results: list[FinishResult] = results,
+        ) -> None:
+            results.append(harness.finish(*(outcome(task, kind) for task in tasks)))
+
+        errors = at_once(
+            lambda finish=finish: finish(TaskStatus.COMPLETED),  # type: ignore[misc]
+            lambda finish=finish, tasks=tasks: finish(TaskStatus.RETRYING, tasks[::-1]),  # type: ignore[misc]
+            lambda finish=finish: finish(TaskStatus.PENDING),  # type: ignore[misc]
+        )
+        assert errors == []
+        assert sum(len(result.fenced) for result in results) == 2 * 8
+        for task in tasks:
+            assert len(harness.history(TaskKey("default", task.task_id))) == 3
+
+
+def test_an_outcome_meets_a_new_dependent(harness: MetadataHarness) -> None:
+    """Which has locked its parent, and is not there yet when the outcome begins to be written."""
+    [parent] = harness.claim(harness.accepted())
+    child = harness.new_id()
+    values = f"VALUES ('default', '{child}', 'noop', 'blocked', 2, 3, 300, 1, 1, 1)"
+    result = behind(
+        harness,
+        f"SELECT 1 FROM tasks WHERE id = '{parent.task_id}' FOR SHARE; "
+        "INSERT INTO tasks (tenant_id, id, task, status, priority, max_retries, timeout_seconds,"
+        f" run_at, created_at, waits_for) {values};"
+        "INSERT INTO task_inputs (tenant_id, task_id, arguments)"
+        f" VALUES ('default', '{child}', '[[],{{}}]');"
+        "INSERT INTO task_dependencies (tenant_id, depends_on, task_id)"
+        f" VALUES ('default', '{parent.task_id}', '{child}')",
+        lambda: harness.finish(outcome(parent, TaskStatus.COMPLETED), outbox=True),
+    )
+    assert [entry.message.task_id for entry in result.to_send] == [child]
+    assert harness.status(TaskKey("default", child)) == "pending"
