@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import TypeVar
 
+import psycopg2
 import pytest
 import sqlalchemy as sa
 
@@ -15,7 +17,14 @@ from taskflow.core.errors import IdempotencyConflictError
 from taskflow.core.ids import UUID7
 from taskflow.core.submission import Accepted
 from taskflow.core.task import TaskStatus
-from taskflow.ports.metadata import ClaimedTask, FinishResult, InsertResult, TaskKey
+from taskflow.ports.metadata import (
+    ClaimedTask,
+    FinishResult,
+    HeartbeatResult,
+    InsertResult,
+    Lease,
+    TaskKey,
+)
 from taskflow.testing.clock import FakeClock
 from tests.contract.metadata.conftest import MetadataHarness, outcome
 from tests.support.postgres import BLOCKED
@@ -34,6 +43,22 @@ def harness(database_url: str) -> Iterator[MetadataHarness]:
     migrate(database)
     yield MetadataHarness(database, clock, UUID7(lambda: clock.now_us() // 1_000))
     database.close()
+
+
+T = TypeVar("T")
+
+
+def behind(harness: MetadataHarness, change: str, ask: Callable[[], T]) -> T:
+    """What ``ask`` returns that has begun before another transaction's ``change`` was committed, and waits for that."""
+    answers: list[T] = []
+    asking = threading.Thread(target=lambda: answers.append(ask()))
+    with harness.database.engine.begin() as connection:
+        connection.exec_driver_sql(change)
+        asking.start()
+        wait_for_a_blocked_transaction(harness)
+    asking.join(10)
+    [answer] = answers
+    return answer
 
 
 def at_once(*work: Callable[[], object]) -> list[BaseException]:
@@ -185,6 +210,44 @@ def test_a_claim_waits_for_nobody(harness: MetadataHarness) -> None:
     assert harness.claim(held)[0].attempt == 1
 
 
+def test_only_the_end_of_a_task_waits_for_a_transaction_that_submits_a_dependent(
+    harness: MetadataHarness, database_url: str
+) -> None:
+    """It may be a caller's, and take its time: leases are not lost over it."""
+    waiting, [running] = harness.accepted(), harness.claim(harness.accepted())
+    lease = Lease("default", running.task_id, running.lease_token, 50.0, "half")
+    child = harness.new(depends_on=(waiting.task_id, running.task_id))
+    results: list[FinishResult] = []
+    end = threading.Thread(
+        target=lambda: results.append(harness.finish(outcome(running, TaskStatus.COMPLETED)))
+    )
+    with closing(psycopg2.connect(database_url)) as callers:
+        harness.submissions.insert_within(callers, [child], max_waiting=0)
+        assert harness.execution.heartbeat([lease], lease_seconds=30) == HeartbeatResult([], [])
+        [started] = harness.claim(waiting)
+        end.start()
+        wait_for_a_blocked_transaction(harness)
+        callers.commit()
+    end.join(10)
+    assert [result.fenced for result in results] == [[]]
+    assert harness.status(TaskKey("default", child.id)) == "blocked"
+    harness.finish(outcome(started, TaskStatus.COMPLETED))
+    assert harness.status(TaskKey("default", child.id)) == "pending"
+
+
+def test_a_new_dependent_waits_for_a_task_that_is_ending(harness: MetadataHarness) -> None:
+    [parent] = harness.claim(harness.accepted())
+    child = harness.new(depends_on=(parent.task_id,))
+    behind(
+        harness,
+        f"SELECT 1 FROM tasks WHERE id = '{parent.task_id}' FOR UPDATE;"
+        "UPDATE tasks SET status = 'completed', finished_at = 1, lease_token = NULL"
+        f" WHERE id = '{parent.task_id}'",
+        lambda: harness.insert(child),
+    )
+    assert harness.status(TaskKey("default", child.id)) == "pending"
+
+
 def test_workers_with_the_same_messages_start_each_task_once(harness: MetadataHarness) -> None:
     keys = [harness.accepted() for _ in range(40)]
     started: list[str] = []
@@ -204,22 +267,6 @@ def test_workers_with_the_same_messages_start_each_task_once(harness: MetadataHa
     for thread in threads:
         thread.join()
     assert sorted(started) == sorted(key.task_id for key in keys)
-
-
-T = TypeVar("T")
-
-
-def behind(harness: MetadataHarness, change: str, ask: Callable[[], T]) -> T:
-    """What ``ask`` returns that has begun before another transaction's ``change`` was committed, and waits for that."""
-    answers: list[T] = []
-    asking = threading.Thread(target=lambda: answers.append(ask()))
-    with harness.database.engine.begin() as connection:
-        connection.exec_driver_sql(change)
-        asking.start()
-        wait_for_a_blocked_transaction(harness)
-    asking.join(10)
-    [answer] = answers
-    return answer
 
 
 def two_running(harness: MetadataHarness) -> list[ClaimedTask]:

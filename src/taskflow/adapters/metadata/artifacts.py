@@ -28,7 +28,7 @@ class SqlArtifacts:
         )
         # Locked, so that the task can neither end nor get a second artifact of the same name meanwhile.
         self._lease = database.prepare_rows(
-            lease if database.is_sqlite else lease.with_for_update(of=t)
+            lease if database.is_sqlite else lease.with_for_update(of=t, key_share=True)
         )
         self._present = database.prepare_rows(
             sa.select(a.c.name, a.c.artifact_key).where(

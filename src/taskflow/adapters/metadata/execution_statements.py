@@ -1,4 +1,8 @@
-"""The statements of the ExecutionStore. Each serves a whole batch (`batch.py`)."""
+"""The statements of the ExecutionStore. Each serves a whole batch (`batch.py`).
+
+On PostgreSQL those after which a task is as unfinished as before lock it FOR NO KEY UPDATE. Who submits a task that
+depends on it holds it FOR KEY SHARE, maybe for long (a caller's transaction), and only its end has to wait for that.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +66,7 @@ def claim_at_once(database: Database) -> sa.Select[Any]:
         .select_from(batch)
         .join(t, _is(batch))
         .where(*_claimable())
-        .with_for_update(of=t, skip_locked=True)
+        .with_for_update(of=t, skip_locked=True, key_share=True)
         .cte("chosen")
     )
     claimed = (
@@ -163,7 +167,7 @@ def leases(database: Database) -> sa.Select[Any]:
     return (
         statement
         if database.is_sqlite
-        else statement.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
+        else statement.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t, key_share=True)
     )
 
 

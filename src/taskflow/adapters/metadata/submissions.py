@@ -239,9 +239,12 @@ def _parents(database: Database) -> sa.Select[Any]:
     statement = sa.select(t.c.tenant_id, t.c.id, t.c.status).join(
         batch, sa.and_(t.c.tenant_id == batch.c.tenant_id, t.c.id == batch.c.id)
     )
-    # Locked, so that a parent cannot end between this look and the commit without seeing its new dependent.
+    # Locked, so that a parent cannot end between this look and the commit without seeing its new dependent. It can be
+    # claimed and kept meanwhile (`execution_statements.py`): only what ends a task locks it FOR UPDATE.
     return (
         statement
         if database.is_sqlite
-        else statement.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t, read=True)
+        else statement.order_by(t.c.tenant_id, t.c.id).with_for_update(
+            of=t, read=True, key_share=True
+        )
     )
