@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.migrate import migrate
-from taskflow.core.errors import IdempotencyConflictError
+from taskflow.adapters.metadata.postgresql import PostgresqlOptions
+from taskflow.core.errors import CommitUnknownError, IdempotencyConflictError, StoreUnavailableError
 from taskflow.core.ids import UUID7
 from taskflow.core.submission import Accepted
 from taskflow.core.task import TaskStatus
@@ -194,6 +195,24 @@ def test_chains_that_are_cancelled_at_every_link_do_not_end_each_other(
     assert errors == []
     ended = harness.insights.counts(None).by_status
     assert ended[TaskStatus.CANCELLED] + ended[TaskStatus.FAILED] == 15 * 4 * 3
+
+
+def test_what_goes_with_the_commit_and_fails_is_known_not_to_be_committed(
+    harness: MetadataHarness, database_url: str
+) -> None:
+    harness.run(harness.accepted(), TaskStatus.COMPLETED)
+    [task] = harness.claim(harness.accepted())
+    options = PostgresqlOptions(statement_timeout_seconds=0.2)
+    hasty = Database(database_url, clock=harness.clock, postgresql=options)
+    other = MetadataHarness(hasty, harness.clock, harness.new_id)
+    with harness.database.engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE tallies")
+        with pytest.raises(StoreUnavailableError, match="STATEMENT_TIMEOUT") as error:
+            other.finish(outcome(task, TaskStatus.COMPLETED))
+    assert not isinstance(error.value, CommitUnknownError)
+    hasty.close()
+    assert harness.status(TaskKey("default", task.task_id)) == "running"
+    assert harness.finish(outcome(task, TaskStatus.COMPLETED)).fenced == []
 
 
 def test_a_claim_waits_for_nobody(harness: MetadataHarness) -> None:
