@@ -6,6 +6,7 @@ Every statement that an operation makes is explained, with the pages that it tou
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ LARGE = {
     "tasks", "task_inputs", "task_results", "events", "idempotency_keys", "task_tags", "task_dependencies",
 }  # fmt: skip
 S = TaskStatus
+_BEFORE = re.compile(r"\A(?:(?:BEGIN|SET LOCAL \w+ = \w+); )+")  # in the same round trip
 
 
 class Explained(NamedTuple):
@@ -76,8 +78,7 @@ class _Explaining(psycopg2.extensions.cursor):
         found = _Explaining.found
         if found is not None:
             text = self.mogrify(query, parameters).decode()
-            statement = text.rpartition("SET LOCAL statement_timeout = 30000; ")[2]
-            statement = statement.removesuffix("; COMMIT")
+            statement = _BEFORE.sub("", text).removesuffix("; COMMIT")
             if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
                 found.append(self._explain(statement))
         super().execute(query, parameters)

@@ -102,7 +102,12 @@ class SqlClaims:
         claimed: dict[TaskKey, ClaimedTask] = {}
         now = tx.now
         until = now + int(lease_seconds * _MICROSECONDS)
-        lease = {"now": now, "token": token, "until": until, "worker_id": worker_id}
+        lease: dict[str, Any] = {
+            "now": now,
+            "token": token,
+            "until": until,
+            "worker_id": worker_id,
+        }
         worker = dumps(worker_id)
         rows: list[Sequence[Any]] = []
         if not self._database.is_sqlite:

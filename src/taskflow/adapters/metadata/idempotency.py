@@ -58,10 +58,11 @@ class IdempotencyKeys:
         On PostgreSQL this waits for transactions that are taking one of them; in one order, so that two of these do
         not wait for each other. After ``wait_seconds`` (None: however long it takes) it raises StoreLockedError.
         """
+        limit = ""
         if wait_seconds is not None and not self._is_sqlite:
-            tx.run_text(f"SET LOCAL lock_timeout = {int(wait_seconds * 1_000)}", ())
+            limit = f"SET LOCAL lock_timeout = {int(wait_seconds * 1_000)}; "
         rows = sorted((*key, task.id, task.request_hash) for task in tasks if (key := key_of(task)))
-        return tx.run(self._insert, batch=batch_text(rows)) == len(rows)
+        return tx.run(self._insert, first=limit, batch=batch_text(rows)) == len(rows)
 
 
 def key_of(task: NewTask) -> Key | None:

@@ -79,9 +79,9 @@ class Transaction:
             self._now = self._read_now()
         return self._now
 
-    def run(self, statement: Prepared, **parameters: Any) -> int:
-        """Execute; returns the number of rows it changed."""
-        self._cursor.execute(statement.text, statement.parameters(parameters))
+    def run(self, statement: Prepared, *, first: str = "", **parameters: Any) -> int:
+        """Execute; returns the number of rows it changed. ``first``: on PostgreSQL, in the same round trip."""
+        self._cursor.execute(first + statement.text, statement.parameters(parameters))
         return int(self._cursor.rowcount)
 
     def run_text(self, text: str, values: Sequence[Any]) -> None:
