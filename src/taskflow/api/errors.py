@@ -51,7 +51,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "internal_error": (500, "Unexpected error"),
     "queue_unavailable": (503, "The task queue does not answer"),
     "store_unavailable": (503, "The store does not answer"),
-    "store_busy": (503, "Every connection to the store is in use"),
+    "store_busy": (503, "The store is busy"),
     "commit_unknown": (503, "The store went away while it was writing"),
     "store_read_only": (503, "The store cannot be written"),
     "store_full": (503, "The store's disk is full"),
