@@ -31,7 +31,7 @@ _REASONS = {
     "throttled": (
         "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled",
         "RequestThrottledException", "TooManyRequestsException", "SlowDown", "RequestLimitExceeded",
-        "KmsThrottled",
+        "KmsThrottled", "KMS.ThrottlingException",
     ),
     "in_flight_limit": ("OverLimit",),
     "credentials": (
@@ -41,8 +41,11 @@ _REASONS = {
         "IncompleteSignature", "InvalidSecurity",
     ),
     "access_denied": (
-        "AccessDenied", "AccessDeniedException", "AuthFailure", "OptInRequired", "KmsAccessDenied",
-        "KmsDisabled", "KmsInvalidState", "KmsNotFound", "KmsOptInRequired",
+        "AccessDenied", "AccessDeniedException", "AuthFailure", "OptInRequired",
+        "KmsAccessDenied", "KMS.AccessDeniedException", "KmsDisabled", "KMS.DisabledException",
+        "KmsInvalidState", "KMS.InvalidStateException", "KmsNotFound", "KMS.NotFoundException",
+        "KmsOptInRequired", "KMS.OptInRequired", "KmsInvalidKeyUsage",
+        "KMS.InvalidKeyUsageException",
     ),
 }  # fmt: skip
 _REASON_OF = {code: reason for reason, codes in _REASONS.items() for code in codes}
