@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
 from taskflow.adapters.queue.sqs.limits import LONG_POLL_SECONDS
 from taskflow.aws import session
 from taskflow.core.errors import ConfigurationError
@@ -31,15 +34,8 @@ def sqs_clients(*, region: str | None, threads: int = 0, receivers: int = 4) -> 
     """Made once per process, at some 100 ms. Thread safe, with a connection for each of ``threads`` that submit
     and work, and of ``receivers``. Endpoint and credentials: AWS's own variables.
 
-    Raises ConfigurationError when boto3 is not installed or cannot be configured.
+    Raises ConfigurationError when boto3 cannot be configured.
     """
-    try:
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError as exc:
-        raise ConfigurationError(
-            "TASKFLOW_QUEUE_BACKEND=sqs needs boto3: pip install 'taskflow[aws]'"
-        ) from exc
 
     def config(read_seconds: float, connections: int) -> Config:
         return Config(
