@@ -274,3 +274,32 @@ def test_a_poll_that_does_not_wait_is_no_tight_loop(
     queue.enqueue(messages("t1"))
     assert ids(waiting.result()) == ["t1"]
     assert events("queue.receive_recovered")
+
+
+@pytest.mark.parametrize("answer", [PAGE, Answer.of({})])
+def test_an_endpoint_that_is_not_sqs_is_named_and_ends_no_thread(
+    proxy: AwsProxy, make_queue: MakeQueue, events: Events, ministack_url: str, answer: Answer
+) -> None:
+    """Whatever it is asked, from the first question on: which queue is where."""
+    prefix = sqs.provisioned(ministack_url).name(TaskPriority.NORMAL).rpartition("-")[0]
+    queue = make_queue(names=QueueNames(prefix), serves=[TaskPriority.NORMAL])
+    with proxy.intercepting(lambda asked: answer):
+        waiting = Call(lambda: queue.dequeue(max_messages=1, timeout_seconds=60))
+        [failure] = queue.enqueue(messages("t1"))
+        assert "is this SQS?" in failure.reason
+        with pytest.raises(QueueUnavailableError, match="is this SQS"):
+            queue.depths()
+        sqs.until(lambda: len(events("queue.receive_failed")) >= 2)
+    assert events("queue.thread_died") == []
+    sqs.until(lambda: queue.enqueue(messages("t1")) == [])
+    assert ids(waiting.result()) == ["t1"]
+
+
+def test_depths_of_an_endpoint_that_is_not_sqs_are_an_error(
+    proxy: AwsProxy, queue: SQSTaskQueue
+) -> None:
+    with (
+        proxy.intercepting(lambda asked: PAGE if asked.operation == "GetQueueAttributes" else None),
+        pytest.raises(QueueUnavailableError, match="is this SQS"),
+    ):
+        queue.depths()

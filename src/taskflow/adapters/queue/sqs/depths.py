@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from taskflow.adapters.queue.sqs.errors import complaint
+from taskflow.adapters.queue.sqs.errors import complaint, field
 from taskflow.adapters.queue.sqs.names import QueueNames, priority_of
 from taskflow.core.errors import QueueUnavailableError
 from taskflow.core.task import TaskPriority
@@ -68,7 +68,8 @@ class Depths:
         answer = self._client.get_queue_attributes(
             QueueUrl=self._names.url(self._client, name), AttributeNames=list(_ATTRIBUTES)
         )
-        return QueueDepth(*(int(answer["Attributes"][attribute]) for attribute in _ATTRIBUTES))
+        attributes = field(answer, "Attributes")
+        return QueueDepth(*(int(field(attributes, attribute)) for attribute in _ATTRIBUTES))
 
 
 def _sum(one: QueueDepth, other: QueueDepth) -> QueueDepth:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from botocore import exceptions as boto
 
 from taskflow.core.errors import TaskFlowError
 
@@ -11,6 +14,12 @@ class UndecodableMessageError(TaskFlowError):
     """A message in the queue is not one of TaskFlow's, or of a newer one. It goes to the dead-letter queue."""
 
     code = "undecodable_message"
+
+
+class NotSQSError(boto.BotoCoreError):  # type: ignore[misc]
+    """An answer without what SQS always says: of a proxy, or a login page. botocore takes any that has status 200."""
+
+    fmt = "the answer is not one of SQS's: is this SQS? (AWS_ENDPOINT_URL, a proxy)"
 
 
 class Complaint(NamedTuple):
@@ -62,8 +71,6 @@ _ADVICE = {
 
 def complaint(exc: Exception) -> Complaint:
     """Of an error of botocore's."""
-    from botocore import exceptions as boto
-
     if isinstance(exc, boto.ClientError):
         error = exc.response.get("Error", {})
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -80,6 +87,14 @@ def complaint(exc: Exception) -> Complaint:
     if isinstance(exc, boto.HTTPClientError | boto.ConnectionError):
         return Complaint("unreachable", f"SQS does not answer ({exc})")
     return Complaint("failed", f"{type(exc).__name__}: {exc}")
+
+
+def field(answer: Mapping[str, Any], name: str) -> Any:
+    """What every answer of SQS to such a call has. Raises NotSQSError, which is one of botocore's."""
+    try:
+        return answer[name]
+    except KeyError:
+        raise NotSQSError from None
 
 
 def refusal(code: str, message: str, *, status: int = 0) -> Complaint:

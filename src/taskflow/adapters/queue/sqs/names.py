@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Any
 
+from taskflow.adapters.queue.sqs.errors import field
 from taskflow.core.task import TaskPriority
 from taskflow.ports.queue import Message
 
@@ -84,7 +85,7 @@ class QueueNames:
         """Raises what botocore raises: the queue may be missing, SQS away."""
         url = self._urls.get(name)
         if url is None:
-            answer = client.get_queue_url(QueueName=name)
+            found = field(client.get_queue_url(QueueName=name), "QueueUrl")
             with self._lock:
-                url = self._urls.setdefault(name, answer["QueueUrl"])
+                url = self._urls.setdefault(name, found)
         return url

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from taskflow.adapters.queue.sqs.errors import complaint
+from taskflow.adapters.queue.sqs.errors import complaint, field
 from taskflow.adapters.queue.sqs.limits import (
     DEAD_LETTER_RETENTION_SECONDS,
     LONG_POLL_SECONDS,
@@ -47,9 +47,9 @@ def _make(client: Any, name: str, dead_name: str, visibility_seconds: int) -> di
     dead_url, dead_is_new = _queue(
         client, dead_name, {"MessageRetentionPeriod": str(DEAD_LETTER_RETENTION_SECONDS)}
     )
-    arn = client.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])
+    answer = client.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])
     redrive = {
-        "deadLetterTargetArn": arn["Attributes"]["QueueArn"],
+        "deadLetterTargetArn": field(field(answer, "Attributes"), "QueueArn"),
         "maxReceiveCount": MAX_RECEIVES,
     }
     _, is_new = _queue(
@@ -68,8 +68,8 @@ def _make(client: Any, name: str, dead_name: str, visibility_seconds: int) -> di
 def _queue(client: Any, name: str, attributes: dict[str, str]) -> tuple[str, bool]:
     """Its URL, and whether it is new. Looked for first: SQS refuses to create what exists with other attributes."""
     try:
-        url: str = client.get_queue_url(QueueName=name)["QueueUrl"]
+        url: str = field(client.get_queue_url(QueueName=name), "QueueUrl")
     except client.exceptions.QueueDoesNotExist:
-        return client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"], True
+        return field(client.create_queue(QueueName=name, Attributes=attributes), "QueueUrl"), True
     client.set_queue_attributes(QueueUrl=url, Attributes=attributes)
     return url, False
