@@ -150,6 +150,26 @@ def test_an_entry_that_sqs_never_takes_is_returned(proxy: AwsProxy, queue: SQSTa
     assert proxy.counts["SendMessageBatch"] == 3
 
 
+def test_an_entry_whose_second_try_fails_takes_none_of_the_others_with_it(
+    proxy: AwsProxy, queue: SQSTaskQueue
+) -> None:
+    """They have been sent: they are not to be sent again."""
+
+    def partly(request: Request) -> Answer | None:
+        if request.operation != "SendMessageBatch":
+            return None
+        if proxy.counts["SendMessageBatch"] > 1:
+            return Answer.error("AccessDenied")
+        answer = proxy.forward(request).json
+        said: dict[str, Any] = {"SenderFault": False, "Code": "InternalError", "Message": "no"}
+        answer["Successful"] = [entry for entry in answer["Successful"] if entry["Id"] != "1"]
+        return Answer.of(answer | {"Failed": [{"Id": "1", **said}]})
+
+    with proxy.intercepting(partly):
+        failures = queue.enqueue(messages("t0", "t1", "t2"))
+    assert [failure.message.task_id for failure in failures] == ["t1"]
+
+
 @pytest.mark.parametrize(
     "code", ["ReceiptHandleIsInvalid", "AWS.SimpleQueueService.MessageNotInflight"]
 )
@@ -249,6 +269,25 @@ def test_while_it_is_throttled_a_worker_asks_no_more_than_now_and_then(
 
 
 PAGE = Answer(200, {"Content-Type": "text/html"}, b"<html>Please log in to this network</html>")
+
+
+@pytest.mark.parametrize("operation", ["DeleteMessageBatch", "ChangeMessageVisibilityBatch"])
+def test_what_an_answer_does_not_speak_of_was_not_done(
+    proxy: AwsProxy, queue: SQSTaskQueue, events: Events, operation: str
+) -> None:
+    deleted = operation == "DeleteMessageBatch"
+    queue.enqueue(messages("t1"))
+    [delivery] = take(queue)
+    with proxy.intercepting(lambda asked: PAGE if asked.operation == operation else None):
+        (queue.ack if deleted else queue.nack)([delivery.receipt])
+        sqs.until(lambda: proxy.counts[operation])
+    event = "queue.delete_failed" if deleted else "queue.visibility_failed"
+    sqs.until(lambda: events(event))
+    assert "is this SQS?" in events(event)[0]["error"]
+    if deleted:
+        sqs.until(lambda: not any(queue.depths()[TaskPriority.NORMAL]))
+    else:
+        assert ids(take(queue)) == ["t1"]
 
 
 def test_what_an_answer_does_not_speak_of_was_not_sent(

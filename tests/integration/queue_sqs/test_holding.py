@@ -18,7 +18,7 @@ from taskflow.ports.queue import Selector
 from tests.contract.queue.harness import Call, ids, message, messages
 from tests.integration.queue_sqs.conftest import Events, MakeQueue, take
 from tests.support import aws, sqs
-from tests.support.aws_proxy import AwsProxy
+from tests.support.aws_proxy import Answer, AwsProxy, Request
 
 WITHOUT_ECHO = Selector(excluded=frozenset({"echo"}))
 
@@ -155,6 +155,30 @@ def test_a_message_that_is_not_ours_goes_to_the_dead_letter_queue_with_the_reaso
     assert reason in events("message.dead_lettered")[0]["reason"]
     queue.enqueue(messages("t1"))
     assert ids(waiting.result()) == ["t1"]
+
+
+def test_large_messages_that_are_not_ours_are_put_away_once_though_sqs_fails_in_between(
+    proxy: AwsProxy, make_queue: MakeQueue, names: QueueNames, ministack_url: str, events: Events
+) -> None:
+    """Of four only two fit into a request; the second request is refused."""
+    client = sqs.clients(ministack_url).calls
+    url = names.url(client, names.name(TaskPriority.NORMAL))
+    for n in range(4):
+        client.send_message(QueueUrl=url, MessageBody=f"{n}" + 400_000 * "x")
+    queue = make_queue(serves=[TaskPriority.NORMAL])
+
+    def refuse_second(request: Request) -> Answer | None:
+        asked = request.operation == "SendMessageBatch" and proxy.counts["SendMessageBatch"]
+        return Answer.error("AccessDenied") if asked == 2 else None
+
+    with proxy.intercepting(refuse_second):
+        waiting = Call(lambda: queue.dequeue(max_messages=10, timeout_seconds=60))
+        sqs.until(lambda: len(events("message.dead_lettered")) >= 4)
+        sqs.until(lambda: not any(queue.depths()[TaskPriority.NORMAL]))
+    queue.wake()
+    assert waiting.result() == []
+    letters = sqs.receive(ministack_url, names.dead_name(TaskPriority.NORMAL))
+    assert sorted(letter["Body"][0] for letter in letters) == ["0", "1", "2", "3"]
 
 
 def test_a_missing_dead_letter_queue_loses_nothing(

@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from taskflow.adapters.queue.sqs.envelope import entry_bytes
 from taskflow.adapters.queue.sqs.errors import Complaint, refusal
 from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, BATCH_ENTRIES
 
 _ENTRY_ATTEMPTS = 3
 _FIRST_WAIT_SECONDS = 0.05
-_NO_WORD = Complaint(
-    "failed", "the answer does not say that it was taken: is this SQS? (AWS_ENDPOINT_URL, a proxy)"
+NO_WORD = Complaint(
+    "failed", "the answer does not speak of it: is this SQS? (AWS_ENDPOINT_URL, a proxy)"
 )
 
 
@@ -35,22 +37,28 @@ def send_batch(
     client: Any, url: str, entries: Sequence[Mapping[str, Any]], rng: random.Random
 ) -> dict[int, Complaint]:
     """Send one batch. Returns what was not accepted, by index, after entries that SQS itself failed to take have been
-    tried again. Raises what botocore raises when a call fails as a whole: what had been sent is then sent twice."""
+    tried again. Raises what botocore raises when the first call fails as a whole: some may have been sent then, and are
+    sent twice."""
     refused: dict[int, Complaint] = {}
     left = list(range(len(entries)))
     for attempt in range(_ENTRY_ATTEMPTS):
         if attempt:
             time.sleep(_FIRST_WAIT_SECONDS * 2**attempt * rng.uniform(0.5, 1.0))
-        answer = client.send_message_batch(
-            QueueUrl=url, Entries=[{"Id": str(index), **entries[index]} for index in left]
-        )
+        try:
+            answer = client.send_message_batch(
+                QueueUrl=url, Entries=[{"Id": str(index), **entries[index]} for index in left]
+            )
+        except (ClientError, BotoCoreError):
+            if not attempt:
+                raise
+            break  # the others have been sent: these stay refused
         failed = answer.get("Failed", ())
         taken = {entry["Id"] for entry in answer.get("Successful", ())}
         for index in left:
             if str(index) in taken:
                 refused.pop(index, None)
             else:
-                refused[index] = _NO_WORD
+                refused[index] = NO_WORD
         for entry in failed:
             said = refusal(str(entry.get("Code", "")), str(entry.get("Message", "")))
             refused[int(entry["Id"])] = said

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from taskflow.adapters.queue.sqs.batches import batches, send_batch
+from taskflow.adapters.queue.sqs.batches import NO_WORD, send_batch
 from taskflow.adapters.queue.sqs.envelope import encode, entry_bytes, text_attributes
 from taskflow.adapters.queue.sqs.errors import complaint, is_stale
 from taskflow.adapters.queue.sqs.flights import Change, Flight
@@ -96,12 +96,19 @@ class _Lane:
         return max(at, self.pause.until) if self.pause.left_seconds() > 0 else at
 
     def take(self, now: float) -> list[Any]:
-        """The next batch. What would come too late is dropped: it is visible again, and handled when it comes back."""
+        """The next batch, for one call: of letters no more than fit into it. What would come too late is dropped: it is
+        visible again, and handled when it comes back."""
         batch: list[Any] = []
+        size = 0
         while self.waiting and len(batch) < BATCH_ENTRIES:
             item = self.waiting.popleft()
-            if item.give_up_at > now:
-                batch.append(item)
+            if item.give_up_at <= now:
+                continue
+            size += entry_bytes(item.entry) if self.kind == "dead_letter" else 0
+            if batch and size > BATCH_BYTES:
+                self.waiting.appendleft(item)
+                break
+            batch.append(item)
         return batch
 
 
@@ -248,8 +255,7 @@ class Committer:
                 for index, item in enumerate(batch)
             ],
         )
-        failed: Sequence[dict[str, Any]] = answer.get("Failed", ())
-        return failed
+        return _failed(answer, len(batch))
 
     def _hide(self, queue: int, batch: Sequence[Change]) -> Sequence[dict[str, Any]]:
         now = self._monotonic()
@@ -264,25 +270,20 @@ class Committer:
                 for index, item in enumerate(batch)
             ],
         )
-        failed: Sequence[dict[str, Any]] = answer.get("Failed", ())
-        return failed
+        return _failed(answer, len(batch))
 
     def _dead_letter(self, queue: int, batch: Sequence[Letter]) -> Sequence[dict[str, Any]]:
         name = self._names.dead_name(queue)
         url = self._names.url(self._client, name)
-        entries = [letter.entry for letter in batch]
-        failed: list[dict[str, Any]] = []
-        for indexes in batches(entries):
-            part = [entries[index] for index in indexes]
-            refused = send_batch(self._client, url, part, self._rng)
-            for place, index in enumerate(indexes):
-                letter = batch[index]
-                if (said := refused.get(place)) is None:
-                    log.error("message.dead_lettered", queue=name, **letter.fields)
-                    self._add("delete", queue, [Delete(letter.receipt, letter.give_up_at)])
-                else:
-                    failed.append({"Id": str(index), "Code": said.reason, "Message": said.text})
-        return failed
+        refused = send_batch(self._client, url, [letter.entry for letter in batch], self._rng)
+        for index, letter in enumerate(batch):
+            if index not in refused:
+                log.error("message.dead_lettered", queue=name, **letter.fields)
+                self._add("delete", queue, [Delete(letter.receipt, letter.give_up_at)])
+        return [
+            {"Id": str(index), "Code": said.reason, "Message": said.text}
+            for index, said in refused.items()
+        ]
 
 
 def make_visible(client: Any, names: QueueNames, name: str, receipts: Sequence[str]) -> None:
@@ -298,6 +299,14 @@ def make_visible(client: Any, names: QueueNames, name: str, receipts: Sequence[s
     except (ClientError, BotoCoreError) as exc:
         said = complaint(exc)
         log.warning("queue.visibility_failed", queue=name, reason=said.reason, error=said.text)
+
+
+def _failed(answer: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """The entries of a batch that failed. So did those that the answer does not speak of: it may not be SQS's."""
+    failed = list(answer.get("Failed", ()))
+    known = {entry["Id"] for entry in [*failed, *answer.get("Successful", ())]}
+    silent = [index for index in map(str, range(count)) if index not in known]
+    return failed + [{"Id": i, "Code": NO_WORD.reason, "Message": NO_WORD.text} for i in silent]
 
 
 def _reason(reason: str) -> dict[str, Any]:
