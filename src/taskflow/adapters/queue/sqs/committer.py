@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from taskflow.adapters.queue.sqs.batches import NO_WORD, send_batch
-from taskflow.adapters.queue.sqs.envelope import encode, entry_bytes, text_attributes
+from taskflow.adapters.queue.sqs.envelope import encode, entry_bytes, letter_entry, reason_attribute
 from taskflow.adapters.queue.sqs.errors import complaint, is_stale
 from taskflow.adapters.queue.sqs.flights import Change, Flight
 from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, BATCH_ENTRIES
@@ -24,7 +24,6 @@ from taskflow.ports.queue import Message
 log = get_logger(__name__)
 
 LINGER_SECONDS = 0.2  # a batch of deletes that is not full is sent no sooner after the last one
-_REASON_CHARACTERS = 256
 
 Kind = Literal["hide", "dead_letter", "delete"]
 _KINDS: tuple[Kind, ...] = ("hide", "dead_letter", "delete")  # most urgent first
@@ -52,7 +51,7 @@ class Letter(NamedTuple):
     def of(cls, flight: Flight, reason: str) -> Letter:
         delivery = flight.delivery
         entry = encode(Message(*delivery[:4]))
-        entry["MessageAttributes"] |= _reason(reason)
+        entry["MessageAttributes"] |= reason_attribute(reason)
         return cls(
             delivery.receipt,
             entry,
@@ -68,11 +67,8 @@ class Letter(NamedTuple):
 
     @classmethod
     def undecodable(cls, message: Mapping[str, Any], reason: str) -> Letter:
-        """As it was received by boto3; a body may not be empty."""
-        attributes = _reason(reason) | text_attributes({"message_id": message["MessageId"]})
-        entry = {"MessageBody": message["Body"] or " ", "MessageAttributes": attributes}
-        if entry_bytes(entry) > BATCH_BYTES:  # it was as large as can be without the reason
-            entry["MessageAttributes"] = {}
+        """As it was received by boto3."""
+        entry = letter_entry(message["Body"], reason, message["MessageId"])
         fields = {"message_id": message["MessageId"], "reason": reason}
         return cls(message["ReceiptHandle"], entry, fields)
 
@@ -307,8 +303,3 @@ def _failed(answer: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     known = {entry["Id"] for entry in [*failed, *answer.get("Successful", ())]}
     silent = [index for index in map(str, range(count)) if index not in known]
     return failed + [{"Id": i, "Code": NO_WORD.reason, "Message": NO_WORD.text} for i in silent]
-
-
-def _reason(reason: str) -> dict[str, Any]:
-    printable = "".join(c if c.isprintable() else "?" for c in reason)
-    return text_attributes({"reason": printable[:_REASON_CHARACTERS]})

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from taskflow.adapters.queue.sqs.errors import UndecodableMessageError
-from taskflow.adapters.queue.sqs.limits import GROUP_ID_CHARACTERS
+from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, GROUP_ID_CHARACTERS
 from taskflow.core.task import TaskPriority
 from taskflow.ports.queue import Delivery, Message
 
@@ -25,6 +25,7 @@ _PRIORITY_NAMES = {int(priority): priority.name.lower() for priority in TaskPrio
 _GROUP_ID = re.compile(rf"[!-~]{{1,{GROUP_ID_CHARACTERS}}}")
 _PLAIN = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]{1,256}")
 _SHOWN_CHARACTERS = 80
+_REASON_CHARACTERS = 256
 
 
 def encode(message: Message) -> dict[str, Any]:
@@ -65,6 +66,22 @@ def text_attributes(values: Mapping[str, str]) -> dict[str, Any]:
         for name, value in values.items()
         if _PLAIN.fullmatch(value)
     }
+
+
+def letter_entry(text: str, reason: str, message_id: str) -> dict[str, Any]:
+    """The fields of an entry for a dead-letter queue: a message that was received, as it was but for its attributes.
+
+    Without these if it is as large as can be; a body may not be empty.
+    """
+    attributes = reason_attribute(reason) | text_attributes({"message_id": message_id})
+    entry = {"MessageBody": text or " ", "MessageAttributes": attributes}
+    return entry if entry_bytes(entry) <= BATCH_BYTES else entry | {"MessageAttributes": {}}
+
+
+def reason_attribute(reason: str) -> dict[str, Any]:
+    """Why it is put away, as far as an attribute can say it."""
+    printable = "".join(c if c.isprintable() else "?" for c in reason)
+    return text_attributes({"reason": printable[:_REASON_CHARACTERS]})
 
 
 def group_id(tenant_id: str) -> str:

@@ -8,8 +8,8 @@ from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from taskflow.adapters.queue.sqs.envelope import text_attributes
-from taskflow.adapters.queue.sqs.errors import complaint, is_stale
+from taskflow.adapters.queue.sqs.envelope import letter_entry
+from taskflow.adapters.queue.sqs.errors import complaint, field, is_stale
 from taskflow.adapters.queue.sqs.limits import BATCH_ENTRIES, MAX_VISIBILITY_SECONDS
 from taskflow.adapters.queue.sqs.names import DEAD_SUFFIX, QueueNames
 from taskflow.logs import get_logger
@@ -52,11 +52,11 @@ class EventMessages:
             return False  # it is there, for people to look at
         try:
             client = self._connect()
-            client.send_message(
+            answer = client.send_message(
                 QueueUrl=self._names.url(client, queue + DEAD_SUFFIX),
-                MessageBody=record["body"],
-                MessageAttributes=text_attributes({"reason": reason[:256]}),
+                **letter_entry(record["body"], reason, record["messageId"]),
             )
+            field(answer, "MessageId")
         except Exception as exc:  # noqa: BLE001 - whatever it is, the message stays where it is
             log.error("queue.not_put_away", queue=queue, error=complaint(exc).text)
             return False
