@@ -120,6 +120,7 @@ def test_a_final_task_runs_anew_with_all_its_retries(
         None,
         None,
     )
+    assert (task.started_at, task.worker_id, task.duration_ms) == (None, None, None)
     harness.run(key, S.COMPLETED)
     assert harness.status(key) == "completed"
     assert harness.insights.counts("default").by_status["completed"] == 1

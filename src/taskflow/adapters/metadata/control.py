@@ -90,6 +90,7 @@ class SqlControl:
                 crash_count=0,
                 finished_at=sa.null(),
                 started_at=sa.null(),
+                worker_id=sa.null(),
                 duration_ms=sa.null(),
                 progress=sa.null(),
                 progress_message=sa.null(),
