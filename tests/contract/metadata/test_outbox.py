@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskflow.adapters.metadata.journal import SENDING_SECONDS
+from taskflow.adapters.metadata.journal import MESSAGE_SECONDS, SENDING_SECONDS
 from taskflow.core.task import TaskStatus
 from taskflow.ports.metadata import TaskKey
 from tests.contract.metadata.conftest import MAX_DELAY, MetadataHarness
@@ -27,6 +27,17 @@ def test_what_its_submitter_is_sending_is_not_sent_by_a_relay_too(
     assert leased(harness) == []
     harness.advance(1.0)
     assert leased(harness) == [task.id]  # by now its submitter must have died
+
+
+def test_who_has_many_to_send_has_longer(harness: MetadataHarness) -> None:
+    tasks = [harness.new() for _ in range(500)]
+    harness.insert(*tasks, outbox=True)
+    longest = SENDING_SECONDS + len(tasks) * MESSAGE_SECONDS
+    assert longest >= 50 * 0.1  # a request for ten messages may take so long
+    harness.advance(longest - 0.5)
+    assert leased(harness) == []
+    harness.advance(1.0)
+    assert len(leased(harness)) == 10
 
 
 def test_what_nobody_else_sends_is_for_the_next_relay(harness: MetadataHarness) -> None:

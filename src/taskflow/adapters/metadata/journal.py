@@ -31,6 +31,7 @@ _SHARDS = 16
 _MOST_SHARDS = 32_767  # of those, below zero, whose rows a caller's transaction may hold for long
 _MICROSECONDS = 1_000_000
 SENDING_SECONDS = 3.0  # in which who wrote a message has sent it, or is taken to have died
+MESSAGE_SECONDS = 0.01  # more for each: SQS may take a tenth of a second for ten
 _HOUR_US = 3_600 * _MICROSECONDS
 
 
@@ -201,7 +202,8 @@ class Journal:
         """
         now = tx.now
         horizon = now + max_queue_delay_seconds * _MICROSECONDS
-        leased_until = now + int(SENDING_SECONDS * _MICROSECONDS)
+        count = sum(send.due_at <= horizon for send in wanted)
+        leased_until = now + int((SENDING_SECONDS + count * MESSAGE_SECONDS) * _MICROSECONDS)
         rows: list[tuple[str, str, str, str, int, int, int]] = []
         to_send: list[OutboxEntry] = []
         found: Mapping[TaskKey, Details] = {}
