@@ -161,8 +161,15 @@ def test_errors_have_a_stable_reason(error: Exception, reason: str) -> None:
     assert complaint(error).reason == reason
 
 
-def test_both_ways_of_saying_that_a_receipt_is_stale_are_understood() -> None:
-    aws = "Value X for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
+@pytest.mark.parametrize(
+    "why",
+    [
+        "The receipt handle has expired.",
+        "Message does not exist or is not available for visibility timeout change.",
+    ],
+)
+def test_every_way_of_saying_that_a_receipt_is_stale_is_understood(why: str) -> None:
+    aws = f"Value X for parameter ReceiptHandle is invalid. Reason: {why}"
     assert refusal("InvalidParameterValue", aws).reason == "stale_receipt"
     assert refusal("ReceiptHandleIsInvalid", "").reason == "stale_receipt"
     assert refusal("MessageNotInflight", "").reason == "stale_receipt"

@@ -101,8 +101,8 @@ def refusal(code: str, message: str, *, status: int = 0) -> Complaint:
     """For an error code that SQS answered with, for a call or for one entry of it."""
     said = f"{code}: {message}".rstrip(": ")
     reason = _REASON_OF.get(code)
-    if reason is None and code == "InvalidParameterValue" and "receipt handle" in message.lower():
-        # So AWS refuses to change the visibility of a message that another worker has received since.
+    if reason is None and code == "InvalidParameterValue" and _STALE in message:
+        # So AWS refuses to change the visibility of a message that was deleted, or received by another worker since.
         reason = "stale_receipt"
     if reason is None:
         reason = "unavailable" if status >= 500 or code in _UNAVAILABLE else "refused"
@@ -110,6 +110,7 @@ def refusal(code: str, message: str, *, status: int = 0) -> Complaint:
     return Complaint(reason, f"{advice} ({said})" if advice else said)
 
 
+_STALE = "for parameter ReceiptHandle is invalid"  # for one of several reasons
 _UNAVAILABLE = frozenset(
     {"InternalError", "InternalFailure", "ServiceUnavailable", "500", "502", "503", "504"}
 )
