@@ -21,6 +21,8 @@ def test_retries_are_pinned_and_every_thread_has_a_connection() -> None:
     for client, threads in ((clients.calls, 100), (clients.polls, 8)):
         assert client.meta.config.retries == {"mode": "standard", "total_max_attempts": 3}
         assert client.meta.config.max_pool_connections >= threads
+    assert clients.calls.meta.config.read_timeout <= 5  # a submission may wait for it
+    assert clients.polls.meta.config.read_timeout > 20
     clients.close()
 
 

@@ -105,6 +105,36 @@ def test_an_unreachable_sqs_holds_nobody_up_and_is_found_again(
     assert ids(waiting.result()) == ["t1"]
 
 
+def test_an_sqs_that_hangs_holds_up_one_call_and_then_none_for_as_long(
+    proxy: AwsProxy, queue: SQSTaskQueue, events: Events
+) -> None:
+    let_go = threading.Event()
+
+    def hang(request: Request) -> Answer | None:
+        if request.operation != "SendMessageBatch":
+            return None
+        let_go.wait(sqs.PATIENCE_SECONDS)
+        return Answer.error("AccessDenied")
+
+    def is_refused_at_once() -> bool:
+        began = time.monotonic()
+        [failure] = queue.enqueue(messages("t2"))
+        return time.monotonic() - began < 0.5 and "SQS has not answered for" in failure.reason
+
+    began = time.monotonic()
+    with proxy.intercepting(hang):
+        first = Call(lambda: queue.enqueue(messages("t1")))
+        sqs.until(lambda: proxy.counts["SendMessageBatch"])
+        time.sleep(2.5)
+        assert is_refused_at_once()
+        let_go.set()
+        [failure] = first.result()
+    assert failure.message.task_id == "t1"
+    assert events("queue.send_failed")[0]["retry_in_seconds"] >= 2.5
+    sqs.until(lambda: queue.enqueue(messages("t1")) == [])
+    assert time.monotonic() - began >= 5
+
+
 def test_entries_that_sqs_fails_to_take_are_tried_again_by_themselves(
     proxy: AwsProxy, queue: SQSTaskQueue
 ) -> None:

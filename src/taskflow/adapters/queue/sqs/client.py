@@ -12,7 +12,8 @@ from taskflow.aws import session
 from taskflow.core.errors import ConfigurationError
 
 _CONNECT_SECONDS = 3.0
-_READ_SECONDS = 10.0
+_ANSWER_SECONDS = 5.0  # a submission may wait for three of these
+_SPARE_SECONDS = 10.0  # of a long poll
 _ATTEMPTS = 3
 _OTHER_THREADS = 16  # requests that submit, the relay, the committer, the finisher
 
@@ -50,10 +51,10 @@ def sqs_clients(*, region: str | None, threads: int = 0, receivers: int = 4) -> 
 
     try:
         aws = session(region)
-        calls = aws.create_client("sqs", config=config(_READ_SECONDS, threads + _OTHER_THREADS))
+        calls = aws.create_client("sqs", config=config(_ANSWER_SECONDS, threads + _OTHER_THREADS))
         if not receivers:
             return Clients(calls, calls)
-        polls = config(LONG_POLL_SECONDS + _READ_SECONDS, receivers)
+        polls = config(LONG_POLL_SECONDS + _SPARE_SECONDS, receivers)
         return Clients(calls, aws.create_client("sqs", config=polls))
     except (BotoCoreError, ValueError) as exc:
         raise ConfigurationError(f"SQS cannot be used as AWS's variables are set: {exc}") from exc

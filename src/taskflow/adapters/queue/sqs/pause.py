@@ -29,11 +29,11 @@ class Pause:
         """Until it may be tried again; 0.0: now."""
         return max(0.0, self.until - self._monotonic()) if self._failures else 0.0
 
-    def failed(self) -> float:
+    def failed(self, *, at_least_seconds: float = 0.0) -> float:
         """Returns the seconds to wait."""
         longest = min(self._cap, self._first * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        seconds = longest * self._rng.uniform(0.5, 1.0)
+        seconds = max(at_least_seconds, longest * self._rng.uniform(0.5, 1.0))
         self.until = self._monotonic() + seconds
         return seconds
 

@@ -23,11 +23,13 @@ log = get_logger(__name__)
 
 _PRIORITIES = frozenset(map(int, TaskPriority))
 _PAUSE_CAP_SECONDS = 5.0  # the outbox is looked at every second
+_DOUBT_SECONDS = 2.0  # a call that takes longer keeps nobody else waiting
 
 
 class Sender:
-    """Thread safe. While a queue is left alone after a failed call, its messages are refused at once: a submission
-    must not wait for what the outbox will do anyway."""
+    """Thread safe. While a queue is left alone after a failed call, or another call waits too long for its answer, its
+    messages are refused at once: a submission must not wait for what the outbox will do anyway. A queue is left alone
+    for at least as long as the call took: an SQS that hangs has at most every second one."""
 
     def __init__(
         self,
@@ -39,7 +41,9 @@ class Sender:
     ) -> None:
         self._client = client
         self._names = names
+        self._monotonic = monotonic
         self._rng = rng
+        self._under_way: dict[int, list[float]] = {queue: [] for queue in names.queues}  # began at
         self._pauses = {
             queue: Pause(monotonic, rng, cap_seconds=_PAUSE_CAP_SECONDS) for queue in names.queues
         }
@@ -70,10 +74,8 @@ class Sender:
     ) -> list[EnqueueFailure]:
         failures: list[EnqueueFailure] = []
         entries = [entry for _, entry in outgoing]
-        pause = self._pauses[queue]
         for indexes in batches(entries):
-            if pause.left_seconds() > 0:
-                said = self._last[queue]
+            if (said := self._in_doubt(queue)) is not None:
                 refused = dict.fromkeys(range(len(indexes)), said)
             else:
                 refused = self._send_batch(queue, [entries[index] for index in indexes])
@@ -83,8 +85,19 @@ class Sender:
             ]
         return failures
 
+    def _in_doubt(self, queue: int) -> Complaint | None:
+        """Why it is not to be tried now."""
+        if self._pauses[queue].left_seconds() > 0:
+            return self._last[queue]
+        silent_seconds = self._monotonic() - min(self._under_way[queue], default=math.inf)
+        if silent_seconds < _DOUBT_SECONDS:
+            return None
+        return Complaint("unreachable", f"SQS has not answered for {silent_seconds:.0f} s")
+
     def _send_batch(self, queue: int, entries: Sequence[dict[str, Any]]) -> dict[int, Complaint]:
         name, pause = self._names.name(queue), self._pauses[queue]
+        began = self._monotonic()
+        self._under_way[queue].append(began)
         try:
             refused = send_batch(
                 self._client, self._names.url(self._client, name), entries, self._rng
@@ -97,9 +110,11 @@ class Sender:
                 reason=said.reason,
                 error=said.text,
                 count=len(entries),
-                retry_in_seconds=round(pause.failed(), 3),
+                retry_in_seconds=round(pause.failed(at_least_seconds=self._monotonic() - began), 3),
             )
             return dict.fromkeys(range(len(entries)), said)
+        finally:
+            self._under_way[queue].remove(began)
         if pause.succeeded():
             log.info("queue.send_recovered", queue=name)
         if refused:
