@@ -12,8 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.journal import Journal
 from taskflow.adapters.metadata.migrate import migrate
 from taskflow.adapters.metadata.postgresql import PostgresqlOptions
+from taskflow.adapters.metadata.resending import SqlResending
 from taskflow.core.errors import CommitUnknownError, IdempotencyConflictError, StoreUnavailableError
 from taskflow.core.ids import UUID7
 from taskflow.core.submission import Accepted
@@ -30,6 +32,8 @@ from taskflow.testing.clock import FakeClock
 from tests.contract.metadata.conftest import MetadataHarness, outcome
 from tests.support.postgres import BLOCKED
 from tests.support.waiting import wait_for
+
+DAY_SECONDS = 86_400.0
 
 
 @pytest.fixture
@@ -378,3 +382,27 @@ def test_an_outcome_meets_a_new_dependent(harness: MetadataHarness) -> None:
     )
     assert [entry.message.task_id for entry in result.to_send] == [child]
     assert harness.status(TaskKey("default", child)) == "pending"
+
+
+def test_processes_that_resend_at_once_resend_each_task_once(harness: MetadataHarness) -> None:
+    """One may begin to look before another has committed, and come to a task when it is unlocked again."""
+    store = SqlResending(harness.database, Journal(harness.database, harness.new_id))
+    rounds, count, processes = 6, 300, 6
+    resent: list[int] = []
+    for _ in range(rounds):
+        for _ in range(count):
+            harness.accepted()
+        harness.advance(4 * DAY_SECONDS)
+        barrier = threading.Barrier(processes)
+
+        def work(barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            while found := store.resend(silent_seconds=3 * DAY_SECONDS, limit=100):
+                resent.append(found)
+
+        threads = [threading.Thread(target=work) for _ in range(processes)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sum(resent) == harness.count("outbox") == rounds * count

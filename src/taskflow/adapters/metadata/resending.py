@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata.batch import ID, TEXT, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send
 from taskflow.adapters.metadata.statuses import of_any_priority, one_of
@@ -20,18 +21,21 @@ class SqlResending:
         self._journal = journal
         t, o, e = schema.tasks, schema.outbox, schema.events
         cutoff = sa.bindparam("cutoff", type_=sa.BigInteger)
+        is_silent = sa.and_(
+            ~sa.exists().where(o.c.task_id == t.c.id, o.c.tenant_id == t.c.tenant_id),
+            # Whatever happened to it was followed by a message.
+            ~sa.exists().where(
+                e.c.tenant_id == t.c.tenant_id, e.c.task_id == t.c.id, e.c.at > cutoff
+            ),
+        )
+        columns = sa.select(t.c.tenant_id, t.c.id, t.c.task, t.c.priority)
         forgotten = (
-            sa.select(t.c.tenant_id, t.c.id, t.c.task, t.c.priority)
-            .where(
+            columns.where(
                 t.c.finished_at.is_(None),
                 one_of(t.c.status, sorted(CLAIMABLE)),
                 of_any_priority(t.c.priority),
                 t.c.run_at <= cutoff,
-                ~sa.exists().where(o.c.task_id == t.c.id, o.c.tenant_id == t.c.tenant_id),
-                # Whatever happened to it was followed by a message.
-                ~sa.exists().where(
-                    e.c.tenant_id == t.c.tenant_id, e.c.task_id == t.c.id, e.c.at > cutoff
-                ),
+                is_silent,
             )
             .order_by(t.c.priority, t.c.run_at)
             .limit(sa.bindparam("limit", type_=sa.Integer))
@@ -42,6 +46,11 @@ class SqlResending:
             if database.is_sqlite
             else forgotten.with_for_update(skip_locked=True, of=schema.tasks)
         )
+        keys = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
+        same = sa.and_(t.c.tenant_id == keys.c.tenant_id, t.c.id == keys.c.task_id)
+        self._still = database.prepare_rows(
+            columns.select_from(keys).join(t, same).where(is_silent)
+        )
 
     def resend(self, *, silent_seconds: float, limit: int) -> int:
         def cutoff(now: int) -> int:
@@ -51,7 +60,10 @@ class SqlResending:
         if not self._database.read_rows(self._any, limit=1, cutoff=cutoff(self._database.now())):
             return 0
         with self._database.write() as tx:
-            rows = tx.rows(self._forgotten, limit=limit, cutoff=cutoff(tx.now))
+            found = tx.rows(self._forgotten, limit=limit, cutoff=cutoff(tx.now))
+            # Another process may have resent them, and unlocked them, after that statement had begun to look.
+            batch = batch_text([row[:2] for row in found])
+            rows = tx.rows(self._still, batch=batch, cutoff=cutoff(tx.now))
             self._journal.events(
                 tx,
                 [
