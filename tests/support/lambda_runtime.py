@@ -133,7 +133,7 @@ class LambdaFunction:
         environment = {
             **os.environ,
             **self._environment,
-            "PYTHONPATH": str(self._root),
+            "PYTHONPATH": f"{self._root / 'src'}:{self._root}",
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}",
             "AWS_LAMBDA_FUNCTION_NAME": NAME,
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
