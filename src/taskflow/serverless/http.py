@@ -24,6 +24,7 @@ log = get_logger(__name__)
 _MOST_BYTES = 6_291_556
 _MOST_BYTES_TO_ALB = 1_000_000
 _Adapter = Callable[[Mapping[str, Any], Context], dict[str, Any]]
+_HOST = "taskflow.host"  # in events: what their Host headers were, see `_apart_from_host`
 _HOLD = 0.8  # of the remaining time a request may be held (`?wait=`), if the margin leaves less
 
 
@@ -46,6 +47,7 @@ class ApiFunction:
             except TaskFlowError as exc:
                 api = self._adapter(_Refusal(exc))
             try:
+                event = _apart_from_host(event)
                 answer: dict[str, Any] = api(event, context)
             finally:
                 self._container.write_metrics()
@@ -103,6 +105,7 @@ class _Invocation:
         timer = asyncio.get_running_loop().call_later(
             max(left - self._margin_seconds, left * _HOLD), self._draining.set
         )
+        scope["headers"] += [[b"host", host.encode()] for host in scope["aws.event"][_HOST]]
         scope["root_path"] = self._base_path
         scope["path"] = self._base_path + scope["path"]  # ASGI's way; Mangum has taken it off
         scope["raw_path"] = quote(scope["path"]).encode()
@@ -116,6 +119,24 @@ class _Invocation:
         stage = self._base_path.encode()
         is_path = name.lower() == b"location" and value.startswith(b"/")
         return (name, stage + value if is_path and not value.startswith(stage + b"/") else value)
+
+
+def _apart_from_host(event: Any) -> Any:
+    """The event without its Host headers, which are in ``_HOST`` of it instead.
+
+    Mangum makes a number of what follows a colon in Host, and so fails at the address of a load balancer over IPv6
+    (``[2600::1]``), and at whatever else somebody sends.
+    """
+    if not isinstance(event, Mapping):
+        return event
+    changed: dict[str, Any] = {**event, _HOST: []}
+    for kind in ("multiValueHeaders", "headers"):
+        given = event.get(kind) or {}
+        hosts = [value for name, value in given.items() if name.lower() == "host"]
+        if hosts:
+            changed[kind] = {name: given[name] for name in given if name.lower() != "host"}
+            changed[_HOST] = hosts[0] if isinstance(hosts[0], list) else hosts
+    return changed
 
 
 class _Refusal:

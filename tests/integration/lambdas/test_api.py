@@ -125,6 +125,22 @@ def test_a_repeated_header_keeps_its_values_where_the_front_can_carry_them(
     assert made_here not in {"first", "second", "first,second"}
 
 
+@FRONTS
+@pytest.mark.parametrize("host", ["[2600:1f18::1]:8443", "[2600:1f18::1]", "lb.example.com:8443"])
+def test_whatever_the_host_of_a_request_is_it_is_answered(
+    api: LambdaFunction, front: Front, host: str
+) -> None:
+    """Whoever asks chooses it: by the address of a load balancer, with a port or without."""
+    answer = api.invoke(front("GET", "/api/v1/tasks/", headers={"host": host}))
+    assert answer["statusCode"] == 307
+    assert header(answer, "location") == f"https://{host}/api/v1/tasks"
+
+
+@pytest.mark.parametrize("host", ["", ":", "lb.example.com:", "lb.example.com:https", "a:b:c"])
+def test_a_host_without_a_meaning_fails_no_function(api: LambdaFunction, host: str) -> None:
+    assert api.invoke(alb("GET", "/health", headers={"host": host}))["statusCode"] == 200
+
+
 def test_idempotency_works_across_containers(cloud: Cloud, api: LambdaFunction) -> None:
     request = alb("POST", "/tasks", headers={**JSON, "idempotency-key": "k-1"}, body=submission())
     first = api.invoke(request)
@@ -208,7 +224,7 @@ def test_an_event_of_another_sort_is_an_error(api: LambdaFunction) -> None:
 
 def test_a_store_that_does_not_answer_is_a_503_until_it_does(cloud: Cloud) -> None:
     api = cloud.function("api", tasks=COUNTED)
-    listing = alb("GET", "/api/v1/tasks")
+    listing = alb("GET", "/api/v1/tasks", query={"limit": "1"})
     with cloud.store_away():  # while the container starts
         for _ in range(2):
             answer = api.invoke(listing)
