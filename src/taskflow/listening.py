@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import ExitStack
 
 from taskflow.core.errors import TaskFlowError
 
+_OTHER_HOST = "choose another host: an address of this machine"
 _BACKLOG = 2_048  # connections that may wait to be accepted
 
 
@@ -27,15 +29,17 @@ def listen(host: str, port: int, *, option: str = "--port, TASKFLOW_PORT") -> so
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as exc:
-        raise CannotListenError(f"cannot listen on {host}: {exc.strerror} (TASKFLOW_HOST)") from exc
+        raise CannotListenError(f"cannot listen on {host}: {exc.strerror}; {_OTHER_HOST}") from exc
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as exc:
         listener.close()
+        is_elsewhere = exc.errno == errno.EADDRNOTAVAIL
+        advice = _OTHER_HOST if is_elsewhere else f"choose another port ({option})"
         raise CannotListenError(
-            f"cannot listen on {host}:{port}: {exc.strerror}; choose another port ({option})"
+            f"cannot listen on {host}:{port}: {exc.strerror}; {advice}"
         ) from exc
     listener.setblocking(False)
     return listener

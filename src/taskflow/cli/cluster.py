@@ -13,7 +13,6 @@ from taskflow.cli.connection import settings_here
 from taskflow.cli.options import Host, Tasks, given
 
 _BUCKET = "taskflow-cluster"
-_SERVER = "TASKFLOW_TEST_DATABASE_URL"
 _POLL, _POLL_SECONDS = "TASKFLOW_QUEUE_POLL_SECONDS", "2"
 _DRAIN = "TASKFLOW_DRAIN_SECONDS"
 
@@ -66,7 +65,7 @@ def cluster(
     Every run starts empty: the emulator keeps queues and bucket in memory, and the database is made anew.
     """
     from taskflow.cluster.emulator import Emulator
-    from taskflow.cluster.run import Wishes, run
+    from taskflow.cluster.run import SERVER_URL, Wishes, run
     from taskflow.settings import environment
 
     settings = settings_here(**given(tasks=tasks, host=host, home=home))
@@ -81,7 +80,7 @@ def cluster(
         emulator=Emulator(emulator) if queue == "sqs" or payloads == "s3" else None,
         balancer_port=balancer_port,
         https=https,
-        server_url=variables.get(_SERVER, ""),
+        server_url=variables.get(SERVER_URL, ""),
         grace_seconds=settings.shutdown_grace_seconds,
         settings={
             "TASKFLOW_BACKEND": "aws",

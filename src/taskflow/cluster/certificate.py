@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import shlex
 import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from taskflow.cluster.private_file import write_private
 from taskflow.core.errors import ConfigurationError
 
 
@@ -51,11 +51,11 @@ def local_certificate(directory: Path, host: str) -> LocalCertificate:
         authority = trustme.CA.from_pem(authority_file.read_bytes(), authority_key.read_bytes())
     else:
         authority = trustme.CA(organization_name="TaskFlow on this machine")
-        _write_private(authority_key, authority.private_key_pem.bytes())
+        write_private(authority_key, authority.private_key_pem.bytes())
         authority_file.write_bytes(authority.cert_pem.bytes())
     made = authority.issue_cert(*_names(host))
     files = LocalCertificate(authority_file, directory / "server.pem", directory / "server.key")
-    _write_private(files.key, made.private_key_pem.bytes())
+    write_private(files.key, made.private_key_pem.bytes())
     files.certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
     return files
 
@@ -68,9 +68,3 @@ def _names(host: str) -> list[str]:
     except ValueError:
         names.add(host)
     return sorted(name for name in names if name)
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)

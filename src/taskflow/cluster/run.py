@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
+from urllib.parse import urlsplit
 
 from taskflow.cluster import certificate, emulator, postgres
 from taskflow.cluster.emulator import Emulator
 from taskflow.cluster.lock import locked
 from taskflow.cluster.plan import DATABASE, Plan, groups
+from taskflow.cluster.postgres import PostgresMissingError
+from taskflow.cluster.private_file import write_private
 from taskflow.cluster.screen import Screen
 from taskflow.cluster.supervisor import Supervisor
 from taskflow.core.errors import ConfigurationError
@@ -26,6 +29,7 @@ from taskflow.listening import free_ports, listen
 
 _HIGHEST_PORT = 65_535
 ENVIRONMENT_FILE = "environment"
+SERVER_URL = "TASKFLOW_TEST_DATABASE_URL"
 # They could lead out of the cluster.
 _NOT_USED = (
     "TASKFLOW_DATABASE_SECRET_ARN",
@@ -64,8 +68,7 @@ def run(wishes: Wishes, stream: TextIO, *, colour: bool, as_json: bool) -> int:
     """Until it is stopped; the exit code. Raises ConfigurationError, CannotListenError, PostgresMissingError and
     ClusterRunningError before anything is started."""
     _check_installed(wishes)
-    directory = wishes.home.absolute() / "cluster"
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = _directory(wishes.home.absolute() / "cluster")
     with ExitStack() as closing:
         lock = closing.enter_context(locked(directory))
         ports = _api_ports(wishes)
@@ -83,9 +86,8 @@ def run(wishes: Wishes, stream: TextIO, *, colour: bool, as_json: bool) -> int:
         )
         screen.on_closed = supervisor.request_stop
         environment_file = directory / ENVIRONMENT_FILE
-        environment_file.write_text(
-            "".join(f"{name}={shlex.quote(value)}\n" for name, value in plan.settings.items())
-        )
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in plan.settings.items()]
+        write_private(environment_file, "".join(lines).encode())
         closing.callback(environment_file.unlink, missing_ok=True)
         screen.say(f"starting {', '.join(names)}")
         return supervisor.run(lambda: screen.say(_greeting(plan, wishes)))
@@ -102,13 +104,30 @@ def _check_installed(wishes: Wishes) -> None:
         emulator.check(wishes.emulator)
     if not wishes.server_url:
         postgres.check()
+    elif not wishes.server_url.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError(
+            f"{SERVER_URL} is not the URL of a PostgreSQL server (postgresql://user@host:5432)"
+        )
     if wishes.https:
         certificate.check()
+
+
+def _directory(path: Path) -> Path:
+    """Raises ConfigurationError when it cannot be made or written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "lock").touch()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{path} cannot be written to: {exc.strerror} (--home, TASKFLOW_HOME)"
+        ) from exc
+    return path
 
 
 def _api_ports(wishes: Wishes) -> tuple[int, ...]:
     """Nobody listens on any of them. Raises CannotListenError, ConfigurationError."""
     if wishes.port == 0:
+        listen(wishes.host, 0).close()
         return tuple(free_ports(wishes.instances))
     ports = range(wishes.port, wishes.port + wishes.instances)
     if ports[-1] > _HIGHEST_PORT:
@@ -166,7 +185,10 @@ def _plan(wishes: Wishes, directory: Path, ports: tuple[int, ...], closing: Exit
 def _database(server_url: str, directory: Path) -> Iterator[str]:
     """A database of this home's on a server that others use, too."""
     name = f"taskflow_cluster_{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}"
-    postgres.drop_database(server_url, name)  # of one that was killed
+    try:
+        postgres.drop_database(server_url, name)  # of one that was killed
+    except PostgresMissingError as exc:
+        raise PostgresMissingError(f"{SERVER_URL}: {exc.detail}") from exc
     try:
         yield postgres.create_database(server_url, name)
     finally:
@@ -203,7 +225,7 @@ def _greeting(plan: Plan, wishes: Wishes) -> str:
         "balancer": plan.balancer_address,
         "API": "  ".join(plan.addresses),
         "workers": f"{wishes.workers} processes",
-        "store": plan.settings["TASKFLOW_DATABASE_URL"],
+        "store": _without_password(plan.settings["TASKFLOW_DATABASE_URL"]),
     }
     if plan.emulator is not None:
         rows[str(plan.emulator)] = plan.settings["AWS_ENDPOINT_URL"]
@@ -214,3 +236,11 @@ def _greeting(plan: Plan, wishes: Wishes) -> str:
         lines.append("To trust the certificate of this machine:")
         lines += [f"  {line}" for line in plan.certificate.advice.splitlines()]
     return "\n".join(["TaskFlow runs. Ctrl-C stops.", *lines])
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -49,6 +50,13 @@ def until(condition: Callable[[], bool], explanation: Callable[[], str] = lambda
     while not condition():
         assert time.monotonic() < deadline, explanation()
         threading.Event().wait(0.02)
+
+
+def with_password(url: str, password: str) -> str:
+    """Our servers believe any."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}:{password}@{host}").geturl()
 
 
 @dataclass
@@ -197,9 +205,13 @@ def test_ctrl_c_stops_it_in_order_and_leaves_nothing_behind(
         "--workers=1",
         "--emulator=ministack",
         TASKFLOW_QUEUE_POLL_SECONDS="1",
-        TASKFLOW_TEST_DATABASE_URL=postgres_server.url,
+        TASKFLOW_TEST_DATABASE_URL=with_password(postgres_server.url, "geheim"),
     ) as cluster:
-        cluster.until_said("Ctrl-C stops")
+        cluster.until_said("(password: ")  # the greeting's last line
+        environment = cluster.home / "cluster" / "environment"
+        assert "geheim" in environment.read_text()
+        assert environment.stat().st_mode & 0o077 == 0  # nobody else reads it
+        assert "geheim" not in cluster.plain
         marker = tmp_path / "marker"
         with Client(cluster.addresses[0]) as client:
             assert client.submit("double", "a").result(PATIENCE_SECONDS) == "aa"
