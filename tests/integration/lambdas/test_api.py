@@ -238,6 +238,21 @@ def test_a_store_that_does_not_answer_is_a_503_until_it_does(cloud: Cloud) -> No
     assert (api.starts, len(api.lines("app.created"))) == (1, 1)
 
 
+def test_a_store_that_hangs_is_a_503_if_a_statement_may_not_last_as_long_as_the_function(
+    cloud: Cloud,
+) -> None:
+    api = cloud.function("api", timeout_seconds=20, database_statement_timeout_seconds=1)
+    listing = alb("GET", "/api/v1/tasks", query={"limit": "1"})
+    assert api.invoke(listing)["statusCode"] == 200
+    with cloud.runtime.database.engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+        for event in (listing, alb("POST", "/tasks", headers=JSON, body=submission())):
+            answer = api.invoke(event)
+            assert (answer["statusCode"], json_of(answer)["code"]) == (503, "store_unavailable")
+    assert api.invoke(listing)["statusCode"] == 200
+    assert api.starts == 1
+
+
 def test_a_wrong_setting_fails_the_start_with_its_name(cloud: Cloud) -> None:
     api = cloud.function("api", lambda_margin_seconds="soon")
     with pytest.raises(FunctionError, match="TASKFLOW_LAMBDA_MARGIN_SECONDS"):
