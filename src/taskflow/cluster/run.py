@@ -116,7 +116,7 @@ def _directory(path: Path) -> Path:
     """Raises ConfigurationError when it cannot be made or written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / "lock").touch()
+        (path / "lock").touch(mode=0o600)
     except OSError as exc:
         raise ConfigurationError(
             f"{path} cannot be written to: {exc.strerror} (--home, TASKFLOW_HOME)"
@@ -224,7 +224,7 @@ def _greeting(plan: Plan, wishes: Wishes) -> str:
     rows = {
         "balancer": plan.balancer_address,
         "API": "  ".join(plan.addresses),
-        "workers": f"{wishes.workers} processes",
+        "workers": "1 process" if wishes.workers == 1 else f"{wishes.workers} processes",
         "store": _without_password(plan.settings["TASKFLOW_DATABASE_URL"]),
     }
     if plan.emulator is not None:

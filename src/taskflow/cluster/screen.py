@@ -89,7 +89,7 @@ class Screen:
         words += [
             f"{self._painted(f'{name}=', _DIM)}{_value(value)}"
             for name, value in entry.items()
-            if name not in _UNSAID and value is not None
+            if name not in _UNSAID and value not in (None, "")
         ]
         trace = _printable(str(entry.get("exception", ""))).splitlines()
         return [" ".join(words), *(f"    {line}" for line in trace)]

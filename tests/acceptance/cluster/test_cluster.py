@@ -212,6 +212,7 @@ def test_ctrl_c_stops_it_in_order_and_leaves_nothing_behind(
         assert "geheim" in environment.read_text()
         assert environment.stat().st_mode & 0o077 == 0  # nobody else reads it
         assert "geheim" not in cluster.plain
+        assert re.search(r"  workers +1 process\s*$", cluster.plain, re.MULTILINE)
         marker = tmp_path / "marker"
         with Client(cluster.addresses[0]) as client:
             assert client.submit("double", "a").result(PATIENCE_SECONDS) == "aa"

@@ -32,6 +32,13 @@ def test_events_are_readable_and_names_are_aligned() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
+def test_fields_that_say_nothing_are_left_out() -> None:
+    there, stream = screen()
+    there.line("api-1", json.dumps({"event": "x", "reason": "", "code": None, "n": 0}))
+    assert stream.getvalue().rstrip().endswith(" n=0")
+    assert "reason" not in stream.getvalue()
+
+
 def test_a_traceback_stays_below_its_event() -> None:
     there, stream = screen()
     there.line("api-1", json.dumps({"event": "boom", "level": "error", "exception": "A\n  B"}))
