@@ -26,6 +26,7 @@ def worker(
         int | None,
         typer.Option(
             help="Answer GET /health on this port; 0: none. Default: TASKFLOW_WORKER_HEALTH_PORT.",
+            metavar="PORT",
             min=0,
             max=65_535,
         ),

@@ -34,6 +34,19 @@ def test_help_and_version(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     "command",
+    ["dev", "api", "worker", "balancer", "cluster", "provision", "submit", "logs", "doctor"],
+)
+def test_names_of_settings_are_whole_in_a_terminal_of_80_columns(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = cli.ok(command, "--help")
+    assert max(map(len, said.splitlines())) <= 80
+    assert re.findall(r"TASKFLOW_\w*[A-Z]…", said) == []
+
+
+@pytest.mark.parametrize(
+    "command",
     [
         ["list"],
         ["status", "x"],
