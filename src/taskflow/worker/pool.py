@@ -175,6 +175,8 @@ class Pool:
     ) -> None:
         """Its outcome goes to the finisher; what it held is free again. ``here``: this thread may write it as well."""
         outcome = self._outcome(run, value, error, duration_ms)
+        if not run.decided.acquire(blocking=False):
+            return  # given back meanwhile
         if run.grant is not None:
             if isinstance(run.reason, GivenBackError):
                 self.admission.release(run.grant)
@@ -196,6 +198,13 @@ class Pool:
     def give_back_waiting(self) -> None:
         for run in list(self.waiting):
             self._take_back(run)
+
+    def give_back_uncalled(self) -> None:
+        """For `stop`: what the payload store keeps from beginning, or its result from being stored. Nothing can be
+        interrupted there, and a lease that runs out would count as a crash."""
+        for slot in list(self.slots):
+            if (run := slot.run) is not None and run.reason is not None and slot.call is None:
+                self.conclude(run, None, None, 0.0)
 
     def slot_abandoned(self, slot: Slot, run: Run) -> None:
         """Its thread is stuck in the handler: go on without it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from enum import Enum, auto
 
 from taskflow.services.execution import Attempt
@@ -37,13 +38,14 @@ class Run:
 
     ``due`` is when the watchdog must look at it (monotonic seconds). ``reason`` is why the worker itself ended the
     attempt; it wins over whatever the handler returns or raises. ``stage``, ``reason`` and ``due`` of a running attempt
-    are changed under its slot's lock.
+    are changed under its slot's lock. Whoever acquires ``decided``, which is never released, says how it ended.
     """
 
     __slots__ = (
         "abandon_at",
         "attempt",
         "claimed_at",
+        "decided",
         "due",
         "grant",
         "progress",
@@ -56,6 +58,7 @@ class Run:
     def __init__(self, attempt: Attempt, claimed_at: float, grant: Grant | None) -> None:
         self.attempt = attempt
         self.claimed_at = claimed_at
+        self.decided = threading.Lock()
         self.grant = grant
         self.started_at = math.inf
         self.due = math.inf

@@ -223,6 +223,7 @@ class _Crew:
             deadline = monotonic() + 2 * self._options.abandon_grace_seconds + 0.5
             while (seconds := deadline - monotonic()) > 0 and not pool.wait_until_idle(seconds):
                 continue
+            pool.give_back_uncalled()
         pool.end_slots(1.0)
         pool.watchdog.stop()
         pool.coroutines.stop()

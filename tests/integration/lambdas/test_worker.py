@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +358,26 @@ def test_a_store_that_hangs_does_not_keep_the_function_from_answering_in_time(
             and set(cloud.status(*tasks)) == {"completed"}
         )
     )
+
+
+def test_tasks_that_wait_for_payloads_are_given_back_before_the_function_ends(
+    cloud: Cloud, worker: LambdaFunction
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers nothing
+        port = silent.getsockname()[1]
+        without_s3 = replace(
+            cloud,
+            environment=cloud.environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"},
+        )
+        stuck = without_s3.function("worker", timeout_seconds=14, lambda_margin_seconds=6)
+        task = cloud.submit("lambda_echo", "x" * 100_000, timeout=2)
+        source = cloud.source()
+        assert source.invoke(stuck, source.receive(1)) == []
+        assert not stuck.lines("lambda.worker_hangs")
+    found = cloud.get(task)
+    assert (found.status, found.attempt, found.crash_count) == ("pending", 0, 0)
+    source.drain(worker)
+    assert cloud.get(task).result == "x" * 100_000
 
 
 def test_a_frozen_function_wakes_up_with_dead_connections(

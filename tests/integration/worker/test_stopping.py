@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -197,3 +198,35 @@ def test_starting_and_stopping_twice_changes_nothing(engine: Engine) -> None:
     engine.worker.stop()
     engine.worker.release()
     assert engine.worker.snapshot()["status"] == "stopped"
+
+
+@pytest.mark.parametrize("way", ["get", "put"])
+def test_attempts_that_wait_for_the_payload_store_are_given_back_too(
+    engine: Engine, gate: Gate, way: str
+) -> None:
+    """Without a call of a handler there is nothing to interrupt: reading arguments, writing a result."""
+    engine.handler(lambda text: text, name="large")
+    payloads = engine.runtime.payloads
+    used = getattr(payloads, way)
+    large = engine.submit("large", "x" * 100_000, delay=0.2)
+
+    def hangs(_: Any) -> None:
+        gate.pass_through()
+        raise StoreUnavailableError("the payload store is away")
+
+    setattr(payloads, way, hangs)
+    gate.wait_for()
+    setattr(payloads, way, used)
+    threads = [thread for thread in threading.enumerate() if "taskflow-slot" in thread.name]
+    engine.worker.stop(grace_seconds=0)
+    task = engine.get(large)
+    assert (task.status, task.attempt, task.crash_count) == (TaskStatus.PENDING, 0, 0)
+
+    gate.open()
+    for thread in threads:
+        thread.join(10)
+    assert engine.get(large).status is TaskStatus.PENDING  # what comes late changes nothing
+    engine.worker.start()
+    task = engine.final(large)
+    assert (task.status, task.attempt, task.result) == (TaskStatus.COMPLETED, 1, "x" * 100_000)
+    assert engine.events(large).count("task.completed") == 1
