@@ -244,6 +244,7 @@ def test_a_store_that_hangs_is_a_503_if_a_statement_may_not_last_as_long_as_the_
     api = cloud.function("api", timeout_seconds=20, database_statement_timeout_seconds=1)
     listing = alb("GET", "/api/v1/tasks", query={"limit": "1"})
     assert api.invoke(listing)["statusCode"] == 200
+    cloud.runtime.database.engine.dispose()  # another test may have ended its connections
     with cloud.runtime.database.engine.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
         for event in (listing, alb("POST", "/tasks", headers=JSON, body=submission())):
