@@ -104,17 +104,20 @@ def _examine(settings: Settings, *, fix: bool) -> Iterator[Finding]:
     from taskflow.services.finding import Finding, Health
     from taskflow.services.home_checks import checks_of
 
+    is_open = False
     try:
         # With its tasks, to know whose handlers are missing; without, if they cannot be imported.
         wrong = _wrong_tasks(settings)
         if wrong is not None:
             yield Finding("tasks", Health.PROBLEM, wrong, 1)
         with opened_store(settings, tasks=wrong is None) as app:
+            is_open = True
             yield from app.doctor.examine(fix=fix)
     except TaskFlowError as exc:
-        # What is wrong with the directory is often why the store cannot be opened.
-        for check in checks_of(settings.home):
-            yield check(fix)
+        if not is_open:
+            # What is wrong with the directory is often why the store cannot be opened.
+            for check in checks_of(settings.home):
+                yield check(fix)
         yield Finding("store", Health.PROBLEM, exc.detail, 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from taskflow.core.errors import PayloadCorruptError, PayloadMissingError, StoreUnavailableError
@@ -19,7 +19,7 @@ _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{
 
 
 class PayloadChecks:
-    """``fix``: delete what nothing refers to, or will refer to."""
+    """``fix``: delete what nothing refers to, or will refer to. A store that is away is a finding, too."""
 
     def __init__(self, inspection: InspectionStore, payloads: PayloadStore, clock: Clock) -> None:
         self._inspection = inspection
@@ -27,12 +27,16 @@ class PayloadChecks:
         self._clock = clock
 
     def unfinished(self, fix: bool) -> Finding:
-        try:
-            found = self._payloads.unfinished(remove=fix)
-        except StoreUnavailableError as exc:
-            return Finding(
-                "temporary files", Health.WARNING, f"cannot be looked at: {exc.detail}", 1
-            )
+        return _made("temporary files", lambda: self._unfinished(fix))
+
+    def missing(self) -> Finding:
+        return _made("payloads", self._missing)
+
+    def orphaned(self, fix: bool) -> Finding:
+        return _made("orphans", lambda: self._orphaned(fix))
+
+    def _unfinished(self, fix: bool) -> Finding:
+        found = self._payloads.unfinished(remove=fix)
         if not found:
             return Finding("temporary files", Health.OK, "no unfinished file was left behind")
         message = f"{len(found)} unfinished files were left behind by processes that died"
@@ -47,7 +51,7 @@ class PayloadChecks:
             tuple(found[:EXAMPLES]),
         )
 
-    def missing(self) -> Finding:
+    def _missing(self) -> Finding:
         lost: list[str] = []
         checked = 0
         for keys in self._inspection.payload_keys(batch=BATCH):
@@ -88,7 +92,7 @@ class PayloadChecks:
             if key not in owned or ((use := uses.get(owned[key])) is not None and key in use.keys)
         ]
 
-    def orphaned(self, fix: bool) -> Finding:
+    def _orphaned(self, fix: bool) -> Finding:
         orphans: list[str] = []
         keys = self._payloads.list()
         while batch := list(islice(keys, BATCH)):
@@ -125,6 +129,13 @@ class PayloadChecks:
             elif use.final and key not in use.keys:
                 orphans.append(key)
         return orphans
+
+
+def _made(check: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except StoreUnavailableError as exc:
+        return Finding(check, Health.PROBLEM, f"cannot be checked: {exc.detail}", 1)
 
 
 def _owner(key: str) -> TaskKey | None:

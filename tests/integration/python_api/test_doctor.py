@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from taskflow.app import TaskFlow
 from taskflow.core.errors import StoreCorruptError
@@ -21,6 +23,10 @@ from taskflow.services.doctor import Doctor
 from taskflow.services.finding import Finding, Health
 from taskflow.services.home_checks import checks_of
 from taskflow.testing import FakeClock
+from tests.support import aws, backends, database_time, postgres
+from tests.support.aws_proxy import aws_proxy
+
+on_files = pytest.mark.parametrize("stores", ["local"], indirect=True)
 
 HOUR = 3_600.0
 LARGE = "x" * 5_000
@@ -32,11 +38,18 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def idle(home: Path, registry: Registry, clock: FakeClock) -> Iterator[TaskFlow]:
-    """An app on a clock of ours, whose tasks only this test moves."""
-    with TaskFlow(
-        home=home, handlers=registry, clock=clock, num_workers=0, inline_payload_bytes=1_024
-    ) as app:
+def idle(
+    home: Path, registry: Registry, clock: FakeClock, stores: dict[str, Any]
+) -> Iterator[TaskFlow]:
+    """An app on a clock of ours, whose tasks only this test moves: SQLite and files, PostgreSQL and S3."""
+    url = stores.get("database_url")
+    with (
+        database_time.following(clock, url) if url else nullcontext(),
+        TaskFlow(
+            home=home, handlers=registry, clock=clock, num_workers=0, inline_payload_bytes=1_024,
+            **stores,
+        ) as app,
+    ):  # fmt: skip
         yield app
 
 
@@ -54,10 +67,11 @@ def report_worker(app: TaskFlow, *, idle: int) -> None:
     )
 
 
-def execute(app: TaskFlow, statement: str, *values: object) -> None:
-    with sqlite3.connect(app.settings.home / "taskflow.db") as connection:
-        connection.execute(statement, values)
-    connection.close()
+def execute(app: TaskFlow, statement: str, **values: object) -> None:
+    engine = sa.create_engine(app.settings.resolved_database_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement), values)
+    engine.dispose()
 
 
 def test_a_healthy_store_passes_every_check(idle: TaskFlow) -> None:
@@ -67,7 +81,7 @@ def test_a_healthy_store_passes_every_check(idle: TaskFlow) -> None:
 
     assert {finding.health for finding in findings.values()} == {Health.OK}
     assert findings.keys() >= {
-        "permissions", "disk", "temporary files", "schema", "integrity", "clock", "leases", "queue",
+        "temporary files", "schema", "integrity", "clock", "leases", "queue",
         "dependencies", "handlers", "payloads", "orphans",
     }  # fmt: skip
     assert "all 1 stored payloads" in findings["payloads"].message
@@ -109,8 +123,8 @@ def test_tasks_of_workers_that_may_be_alive_are_left_to_workers(
     handle = idle.submit("add", 1)
     execute(
         idle,
-        "UPDATE tasks SET status = 'running', attempt = 1, lease_token = 1, worker_id = 'w', lease_until = ?",
-        clock.now_us(),
+        "UPDATE tasks SET status = 'running', attempt = 1, lease_token = 1, worker_id = 'w', lease_until = :now",
+        now=clock.now_us(),
     )
     clock.advance(61)
     assert "not known to be dead" in examine(idle, fix=True)["leases"].message
@@ -169,8 +183,8 @@ def test_a_task_blocked_by_nothing_goes_on(idle: TaskFlow) -> None:
     execute(
         idle,
         "UPDATE tasks SET status = 'blocked', waits_for = 1, finished_at = NULL, fingerprint = NULL "
-        "WHERE id = ?",
-        child.id,
+        "WHERE id = :id",
+        id=child.id,
     )
 
     assert examine(idle)["dependencies"].health is Health.PROBLEM
@@ -182,9 +196,9 @@ def test_a_task_blocked_by_nothing_goes_on(idle: TaskFlow) -> None:
 def test_lost_and_damaged_payloads_are_named_and_stay(idle: TaskFlow) -> None:
     idle.submit("anything", LARGE)
     idle.submit("anything", LARGE + "y")
-    lost, damaged = sorted(_payload_files(idle))
-    lost.unlink()
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    lost, damaged = sorted(idle.runtime.payloads.list())
+    idle.runtime.payloads.delete([lost])
+    _damage(idle, damaged)
 
     finding = examine(idle, fix=True)["payloads"]
 
@@ -199,7 +213,7 @@ def test_only_old_payloads_of_no_task_are_deleted(idle: TaskFlow, clock: FakeClo
     purged = idle.submit("add", 1)
     strange = "default/artifacts/report.pdf"
     orphan = f"default/result/{purged.id}"
-    execute(idle, "DELETE FROM tasks WHERE id = ?", purged.id)
+    execute(idle, "DELETE FROM tasks WHERE id = :id", id=purged.id)
     payloads.put({orphan: b"1", strange: b"2", f"default/result/{kept.id}": b"3"})
 
     clock.advance(HOUR - 1)
@@ -238,7 +252,8 @@ def test_a_clock_that_was_set_back_is_noticed(idle: TaskFlow, clock: FakeClock) 
 
 
 def test_another_schema_ends_the_examination(idle: TaskFlow) -> None:
-    execute(idle, "UPDATE alembic_version SET version_num = '9999'")
+    table = "taskflow_version" if idle.settings.database_url else "alembic_version"
+    execute(idle, f"UPDATE {table} SET version_num = '9999'")
 
     findings = examine(idle)
 
@@ -283,6 +298,7 @@ def test_files_that_writers_left_behind_go(home: Path, registry: Registry) -> No
         assert troubles(app) == []
 
 
+@on_files
 def test_a_full_disk_and_foreign_files_are_reported(
     idle: TaskFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +317,18 @@ def test_a_full_disk_and_foreign_files_are_reported(
 
 def test_without_a_home_there_is_nothing_to_complain_about(tmp_path: Path) -> None:
     assert {check(True).health for check in checks_of(tmp_path / "none")} == {Health.OK}
+
+
+def _damage(app: TaskFlow, key: str) -> None:
+    """Behind TaskFlow's back."""
+    settings = app.settings
+    if settings.payload_backend == "s3":
+        s3 = aws.client("s3", os.environ["AWS_ENDPOINT_URL"])
+        s3.put_object(Bucket=settings.s3_bucket, Key=f"{settings.s3_prefix}{key}", Body=b"?")
+        s3.close()
+    else:
+        [file] = [file for file in _payload_files(app) if file.name == key.rpartition("/")[2]]
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
 
 
 def _payload_files(app: TaskFlow) -> list[Path]:
@@ -343,3 +371,27 @@ def test_long_tasks_that_nobody_serves_are_found_and_not_announced_again(
     assert found("all", "long tasks").health is Health.OK
     assert found("ordinary", "queue", fix=True).count == 1
     assert [f.examples for f in [found("all", "queue")]] == [(long.id,)]
+
+
+def test_payloads_that_cannot_be_reached_are_a_finding_that_ends_nothing(
+    home: Path,
+    registry: Registry,
+    emulated_aws: backends.Emulated,
+    postgres_server: postgres.Postgres,
+    postgres_url_factory: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = emulated_aws.stores(postgres_server, postgres_url_factory)
+    with aws_proxy(emulated_aws.url) as proxy:
+        for name, value in aws.environment(proxy.url).items():
+            monkeypatch.setenv(name, value)
+        with TaskFlow(
+            home=home, handlers=registry, num_workers=0, inline_payload_bytes=1_024, **settings
+        ) as app:
+            app.submit("anything", LARGE)
+            with proxy.unreachable():
+                findings = examine(app, fix=True)
+            for check in ("payloads", "orphans"):
+                assert findings[check].health is Health.PROBLEM
+                assert "S3 does not answer" in findings[check].message
+            assert troubles(app) == []
