@@ -283,6 +283,8 @@ class Pool:
                     )
                     if self.releasing.wait(_PAYLOAD_RETRY_SECONDS):
                         return execution.given_back(attempt)
+                    if run.reason is not None:  # cancelled meanwhile, or taken over
+                        return self._outcome(run, value, error, duration_ms)
         except Exception as exc:  # values and errors are user code; none may end a slot
             log.exception(
                 "worker.outcome_failed", task=attempt.task.task, task_id=attempt.task.task_id

@@ -16,7 +16,7 @@ from taskflow.core.context import TaskContext
 from taskflow.core.errors import StoreUnavailableError
 from taskflow.core.task import TaskStatus
 from tests.integration.worker import process_handlers
-from tests.integration.worker.engine import Engine, Gate
+from tests.integration.worker.engine import PATIENCE_SECONDS, Engine, Gate
 
 
 def test_a_returned_value_becomes_the_result(engine: Engine) -> None:
@@ -238,6 +238,27 @@ def test_a_large_result_waits_for_the_payload_store(engine: Engine) -> None:
     engine.handler(lambda: "x" * 100_000, name="large")
     task = engine.run("large")
     assert (task.status, task.result, task.attempt) == (TaskStatus.COMPLETED, "x" * 100_000, 1)
+
+
+def test_a_task_whose_large_result_waits_can_be_cancelled(make_engine: Any) -> None:
+    engine = make_engine(num_workers=1, lease_seconds=1)
+    engine.worker.start()
+    waits = threading.Event()
+
+    def refuse(_objects: Any) -> None:
+        waits.set()
+        raise StoreUnavailableError("payload store takes nothing for ever")
+
+    engine.runtime.payloads.put = refuse
+    engine.handler(lambda: "x" * 100_000, name="large")
+    engine.handler(lambda: 7, name="small")
+    large, small = engine.submit("large"), engine.submit("small")
+    assert waits.wait(PATIENCE_SECONDS)
+
+    engine.cancel(large)
+
+    assert engine.final(large).status is TaskStatus.CANCELLED
+    assert engine.final(small).result == 7  # its slot is free again
 
 
 def test_large_arguments_wait_for_the_payload_store(make_engine: Any) -> None:
