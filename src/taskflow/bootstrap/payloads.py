@@ -29,7 +29,7 @@ def build_payload_store(settings: Settings) -> PayloadStore:
                 signer=s3_client(region=settings.aws_region, connections=1, endpoint_url=public)
                 if public
                 else None,
-                bucket=_bucket(settings),
+                bucket=_checked_bucket(settings),
                 prefix=settings.s3_prefix,
                 encryption=settings.s3_encryption,
                 kms_key=settings.s3_kms_key or None,
@@ -46,7 +46,7 @@ def provision_bucket(settings: Settings) -> bool:
     from taskflow.adapters.payloads.s3_bucket import provision
     from taskflow.adapters.payloads.s3_client import s3_client
 
-    bucket = _bucket(settings)
+    bucket = _checked_bucket(settings)
     client = s3_client(region=settings.aws_region, connections=1)
     try:
         return provision(
@@ -61,9 +61,13 @@ def provision_bucket(settings: Settings) -> bool:
         client.close()
 
 
-def _bucket(settings: Settings) -> str:
+def _checked_bucket(settings: Settings) -> str:
     if not settings.s3_bucket:
         raise ConfigurationError(
             "TASKFLOW_S3_BUCKET is not set; payloads in S3 (TASKFLOW_PAYLOAD_BACKEND, TASKFLOW_BACKEND) need a bucket"
+        )
+    if settings.s3_kms_key and settings.s3_encryption != "aws:kms":
+        raise ConfigurationError(
+            "TASKFLOW_S3_KMS_KEY is set, but TASKFLOW_S3_ENCRYPTION is not aws:kms: nothing would use the key"
         )
     return settings.s3_bucket

@@ -68,6 +68,8 @@ def opened_store(
 def missing_store(settings: Settings) -> Path | None:
     """Where the SQLite file should be, if it is not there."""
     prefix = "sqlite:///"
+    if settings.backend == "aws" and not settings.database_url:
+        return None  # its database is nowhere else if it is not named: whoever opens it says so
     if not settings.resolved_database_url.startswith(prefix):
         return None
     path = Path(settings.resolved_database_url.removeprefix(prefix))

@@ -83,6 +83,17 @@ def test_doctor_repairs_only_when_told_to(cli: Cli) -> None:
     assert cli.run("doctor").exit_code == 0
 
 
+def test_on_aws_it_is_the_database_that_is_missing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKFLOW_BACKEND", "aws")
+    monkeypatch.setenv("TASKFLOW_S3_BUCKET", "payloads")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+    assert "needs a database: TASKFLOW_DATABASE_URL" in cli.fails("list", code=2)
+    assert "needs a database: TASKFLOW_DATABASE_URL" in cli.run("doctor").stdout
+
+
 def test_doctor_says_why_a_store_cannot_be_opened(cli: Cli) -> None:
     Path(".taskflow").mkdir()
     Path(".taskflow/taskflow.db").write_bytes(b"no database" * 1_000)

@@ -149,6 +149,27 @@ def test_a_bucket_must_be_named() -> None:
         provision_bucket(load(payload_backend="s3"))
 
 
+@pytest.mark.parametrize("name", ["No Bucket!", "Bad_Bucket", "ab"])
+def test_a_name_that_no_bucket_can_have_is_said_to_be_one(
+    ministack_url: str, at_endpoint: AtEndpoint, name: str
+) -> None:
+    at_endpoint(ministack_url)
+    settings = load(payload_backend="s3", s3_bucket=name)
+    with pytest.raises(
+        StoreUnavailableError, match=r"no bucket can have this name \(TASKFLOW_S3_BUCKET\)$"
+    ):
+        provision_bucket(settings)
+
+
+def test_a_key_that_no_encryption_would_use_is_refused() -> None:
+    settings = load(payload_backend="s3", s3_bucket="b", s3_kms_key="alias/payloads")
+    for use in (build_payload_store, provision_bucket):
+        with pytest.raises(
+            ConfigurationError, match=r"TASKFLOW_S3_KMS_KEY.*TASKFLOW_S3_ENCRYPTION"
+        ):
+            use(settings)
+
+
 def test_an_endpoint_that_is_no_address_is_a_configuration_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

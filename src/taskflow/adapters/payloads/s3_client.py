@@ -97,6 +97,8 @@ def refused(bucket: str, what: str, code: str, message: str) -> StoreUnavailable
     """For an error code that S3 answered with."""
     where = f"payloads in S3 bucket {bucket!r}: cannot {what}"
     said = f"{code}: {message}".rstrip(": ")
+    if code == "InvalidBucketName":
+        return _no_name(where)
     if code in _NO_BUCKET:
         return StoreUnavailableError(
             f"{where}, the bucket does not exist (TASKFLOW_S3_BUCKET); `taskflow provision` makes it on an emulator, "
@@ -134,4 +136,12 @@ def unreachable(bucket: str, what: str, exc: Exception) -> StoreUnavailableError
         | boto.UnauthorizedSSOTokenError,
     ):
         return StoreUnavailableError(f"{where}, there are no AWS credentials to use ({exc})")
+    if isinstance(
+        exc, boto.ParamValidationError
+    ):  # keys have been checked: see `adapters.payloads.keys`
+        return _no_name(where)
     return StoreUnavailableError(f"{where}, S3 does not answer ({exc})")
+
+
+def _no_name(where: str) -> StoreUnavailableError:
+    return StoreUnavailableError(f"{where}, no bucket can have this name (TASKFLOW_S3_BUCKET)")
