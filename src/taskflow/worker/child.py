@@ -16,7 +16,7 @@ import threading
 import time
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -32,6 +32,7 @@ from taskflow.worker.exits import as_error
 from taskflow.worker.progress import checked_progress
 
 IN_CHILD = "__taskflow_child__"  # module that exists only in child processes
+_PIECE_BYTES = 65_536
 
 
 def main(socket_fd: int) -> None:
@@ -57,10 +58,11 @@ class _Child:
         self._logs = ToParent(self.send)
         threading.Thread(target=self._listen, name="taskflow-parent", daemon=True).start()
 
-    def send(self, **message: Any) -> None:
-        line = orjson.dumps(message) + b"\n"
+    def send(self, body: bytes = b"", **message: Any) -> None:
+        line = orjson.dumps({**message, "body_bytes": len(body)}) + b"\n"
         with self._sending:
             self._connection.sendall(line)
+            self._connection.sendall(body)
 
     def work(self) -> None:
         while True:
@@ -80,7 +82,7 @@ class _Child:
                     if message["type"] == "cancel":
                         self.cancelled = True
                     elif message["type"] == "answer":
-                        self.questions.answered(message)
+                        self.questions.answered(message, _body(lines, message["body_bytes"]))
                     else:
                         self.cancelled = False
                         self._requests.put(message)
@@ -158,6 +160,16 @@ class _Child:
             module.__dict__.update(content)
             sys.modules["__mp_main__"] = module
         return sys.modules["__mp_main__"]
+
+
+def _body(lines: BinaryIO, size: int) -> bytes | None:
+    """What follows the line of a message. None: there is no room for it within the memory of the attempt."""
+    try:
+        return lines.read(size)  # takes the room first, then reads
+    except MemoryError:
+        while size > 0 and (passed_over := len(lines.read(min(size, _PIECE_BYTES)))):
+            size -= passed_over
+        return None
 
 
 async def _awaited(coroutine: Any) -> Any:

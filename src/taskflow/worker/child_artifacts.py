@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import queue
 from collections.abc import Callable, Mapping
@@ -24,25 +23,28 @@ class Questions:
     def __init__(self, send: Callable[..., None]) -> None:
         self._send = send
         self._numbers = itertools.count(1)
-        self._open: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._open: dict[int, queue.SimpleQueue[tuple[dict[str, Any], bytes | None]]] = {}
 
-    def ask(self, **question: Any) -> Any:
-        """Raises the TaskFlowError that the parent met."""
+    def ask(self, body: bytes = b"", **question: Any) -> tuple[Any, bytes]:
+        """The value and the body of the answer. Raises the TaskFlowError that the parent met, MemoryError."""
         number = next(self._numbers)
         answers = self._open[number] = queue.SimpleQueue()
         try:
-            self._send(type="artifact", number=number, **question)
-            answer = answers.get()
+            self._send(body, type="artifact", number=number, **question)
+            answer, content = answers.get()
         finally:
             del self._open[number]
         if (error := answer.get("error")) is not None:
             kind = getattr(errors, error["type"], TaskFlowError)
             raise kind(error["detail"], fields=error["fields"])
-        return answer["value"]
+        if content is None:
+            raise MemoryError
+        return answer["value"], content
 
-    def answered(self, message: dict[str, Any]) -> None:
+    def answered(self, message: dict[str, Any], body: bytes | None) -> None:
+        """``body``: None when there was no room for it."""
         if (answers := self._open.get(message["number"])) is not None:
-            answers.put(message)
+            answers.put((message, body))
 
 
 class ChildArtifacts(ContextArtifacts):
@@ -55,23 +57,28 @@ class ChildArtifacts(ContextArtifacts):
         self._whose = {name: request["context"][name] for name in ("task_id", "attempt")}
 
     def get(self, name: str) -> bytes:
-        return base64.b64decode(self._ask(do="get", name=name))
+        _, content = self._ask(do="get", name=name)
+        return content
 
     def list(self) -> _List[Artifact]:
-        return [Artifact.model_validate(item) for item in self._ask(do="list")]
+        items, _ = self._ask(do="list")
+        return [Artifact.model_validate(item) for item in items]
 
     def _put(self, name: str, body: bytes, content_type: str | None) -> None:
-        data = base64.b64encode(body).decode()
-        self._ask(do="put", name=name, data=data, content_type=content_type)
+        self._ask(body, do="put", name=name, content_type=content_type)
 
-    def _ask(self, **question: Any) -> Any:
-        return self._questions.ask(**self._whose, **question)
+    def _ask(self, body: bytes = b"", **question: Any) -> tuple[Any, bytes]:
+        return self._questions.ask(body, **self._whose, **question)
 
 
 def answer_to(
     question: Mapping[str, Any], artifacts: Artifacts, task: ClaimedTask
-) -> dict[str, Any]:
-    """In the parent: do what the child's handler asked for. A TaskFlowError becomes the answer."""
+) -> tuple[dict[str, Any], bytes]:
+    """In the parent: do what the child's handler asked for. A TaskFlowError becomes the answer.
+
+    Question and answer have a body each: what is put, and what was got.
+    """
+    body = b""
     answer: dict[str, Any] = {"type": "answer", "number": question["number"], "value": None}
     try:
         if (question["task_id"], question["attempt"]) != (task.task_id, task.attempt):
@@ -79,13 +86,11 @@ def answer_to(
         here = AttemptArtifacts(artifacts, task)
         match question["do"]:
             case "put":
-                here.put(
-                    question["name"], base64.b64decode(question["data"]), question["content_type"]
-                )
+                here.put(question["name"], question["body"], question["content_type"])
             case "get":
-                answer["value"] = base64.b64encode(here.get(question["name"])).decode()
+                body = here.get(question["name"])
             case "list":
                 answer["value"] = [item.model_dump(mode="json") for item in here.list()]
     except TaskFlowError as exc:
         answer["error"] = {"type": type(exc).__name__, "detail": exc.detail, "fields": exc.fields}
-    return answer
+    return answer, body

@@ -91,7 +91,7 @@ class ChildCall:
                     child_logs.write(message)
                 case "artifact":
                     artifacts = self._pool.execution.artifacts
-                    process.reply(answer_to(message, artifacts, run.attempt.task))
+                    process.reply(*answer_to(message, artifacts, run.attempt.task))
                 case "result" | "error":
                     return message
         return None

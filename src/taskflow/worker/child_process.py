@@ -1,7 +1,9 @@
 """The parent's side of a child process: start it, talk to it, kill it, say how it died.
 
-Both sides send JSON lines over a socket pair (never stdout: handlers print). The child leads a session of its own,
-so that whatever the handler starts can be killed with it; it ends by itself when the socket does.
+Both sides send JSON lines over a socket pair (never stdout: handlers print), each followed by as many bytes as its
+``body_bytes`` says: a file would need several times its size as JSON, and orjson crashes where memory is short. The
+child leads a session of its own, so that whatever the handler starts can be killed with it; it ends by itself when the
+socket does.
 """
 
 from __future__ import annotations
@@ -65,12 +67,13 @@ class ChildProcess:
         self.heard_since_request = False
         self.reply(message)
 
-    def reply(self, message: Mapping[str, Any]) -> None:
+    def reply(self, message: Mapping[str, Any], body: bytes = b"") -> None:
         """`send` while the child works on a request."""
-        line = orjson.dumps(message) + b"\n"
+        line = orjson.dumps({**message, "body_bytes": len(body)}) + b"\n"
         with self._sending:
             try:
                 self._socket.sendall(line)
+                self._socket.sendall(body)
             except OSError:
                 pass
 
@@ -85,13 +88,17 @@ class ChildProcess:
                 self._sending.release()
 
     def receive(self) -> dict[str, Any] | None:
-        """The next message; None when the child is gone, has closed its end or talks nonsense."""
+        """The next message, with its ``body``; None when the child is gone, has closed its end or talks nonsense."""
         try:
             line = self._lines.readline()
             message = orjson.loads(line) if line.endswith(b"\n") else None
+            if not isinstance(message, dict):
+                return None
+            size = message.get("body_bytes", 0)
+            message["body"] = body = self._lines.read(size) if size else b""
+            if len(body) < size:
+                return None  # it died in the middle
         except (OSError, ValueError):
-            return None
-        if not isinstance(message, dict):
             return None
         self.heard_since_request = True
         return message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,16 @@ def put_nonsense(ctx: TaskContext) -> None:
 @both
 def get(ctx: TaskContext, name: str) -> str:
     return ctx.artifacts.get(name).decode()
+
+
+@partial(registry.add, declared=TaskOptions(executor="process", resources={"memory_mb": 120}))
+def put_and_get(ctx: TaskContext, size: int, keep: bool) -> int:
+    data = b"x" * size
+    ctx.artifacts.put("large", data)
+    kept = data if keep else b""
+    del data
+    got = ctx.artifacts.get("large")
+    return len(got) + len(kept)
 
 
 @both

@@ -119,6 +119,23 @@ def test_the_largest_artifact_passes_through(app: TaskFlow, suffix: str) -> None
     assert handle.artifact("large") == b"x" * 100_000
 
 
+def test_in_a_process_an_artifact_takes_no_more_memory_than_its_size(settings: Settings) -> None:
+    size = 80 * 2**20  # of the 120 MiB that this task may use
+    with TaskFlow(
+        settings,
+        handlers=handlers.registry,
+        max_artifact_bytes=size,
+        worker_resources="memory_mb=120",
+    ) as app:
+        handle = run(app, "put_and_get", size, False)
+        assert completed(handle) == size
+        # Twice is too much, which is said as for everything else that needs memory.
+        handle = run(app, "put_and_get", size, True)
+        assert error(handle)[0] == "MemoryError"
+        assert "more than 120 MiB" in error(handle)[1]
+        assert handle.task().crash_count == 0
+
+
 @EXECUTORS
 def test_artifacts_of_a_failed_task_stay(app: TaskFlow, suffix: str) -> None:
     handle = run(app, f"fail_after{suffix}", "log.txt")
