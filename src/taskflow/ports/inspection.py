@@ -51,7 +51,8 @@ class InspectionStore(Protocol):
         ...
 
     def payload_keys(self, *, batch: int) -> Iterator[list[str]]:
-        """Every payload key that a row refers to, in lists of up to ``batch``."""
+        """Every payload key that a row refers to, in lists of up to ``batch``. No transaction stays open between two of
+        them: reading what they name may take as long as it needs."""
         ...
 
     def payload_uses(self, keys: Sequence[TaskKey]) -> dict[TaskKey, PayloadUse]:

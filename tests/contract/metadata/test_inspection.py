@@ -175,6 +175,24 @@ def test_payload_keys_and_their_tasks_are_known(
     }
 
 
+def test_payload_keys_are_read_page_by_page_as_they_are_then(
+    harness: MetadataHarness, inspection: InspectionStore
+) -> None:
+    new = [harness.new(arguments=None, input_key=f"default/input/{n}") for n in range(5)]
+    harness.insert(*new)
+    pages = inspection.payload_keys(batch=2)
+    first = next(pages)
+    [last, *others] = [task for task in reversed(new) if task.input_key not in first]
+
+    # Would be invisible if the first page were a part of one long read.
+    finish(harness, last.id, TaskStatus.COMPLETED)
+    assert harness.tasks.purge(finished_before=2**60, limit=10)[0] == 1
+
+    rest = [key for page in pages for key in page]
+    assert sorted(rest) == sorted(str(task.input_key) for task in others)
+    assert len(first) == 2
+
+
 def _outbox(harness: MetadataHarness) -> list[Any]:
     return harness.outbox.lease(lookahead_seconds=0, lease_seconds=30, limit=10)
 

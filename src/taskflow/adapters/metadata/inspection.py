@@ -140,17 +140,21 @@ class SqlInspection:
         return len(wrong)
 
     def payload_keys(self, *, batch: int) -> Iterator[list[str]]:
+        # A transaction a page: whoever reads the payloads in between takes their time.
         for column in (
             schema.task_inputs.c.input_key,
             schema.task_results.c.result_key,
             schema.task_artifacts.c.artifact_key,
         ):
-            with self._database.read() as connection:
-                rows = connection.execution_options(yield_per=batch).execute(
-                    sa.select(column).where(column.is_not(None))
-                )
-                for partition in rows.partitions():
-                    yield [key for (key,) in partition]
+            place = column.table.primary_key.columns
+            page = (
+                sa.select(column, *place).where(column.is_not(None)).order_by(*place).limit(batch)
+            )
+            rows = self._rows(page)
+            while rows:
+                yield [row[0] for row in rows]
+                last = map(sa.literal, rows[-1][1:], [part.type for part in place])
+                rows = self._rows(page.where(sa.tuple_(*place) > sa.tuple_(*last)))
 
     def payload_uses(self, keys: Sequence[TaskKey]) -> dict[TaskKey, PayloadUse]:
         t, i, r = schema.tasks, schema.task_inputs, schema.task_results
@@ -179,6 +183,10 @@ class SqlInspection:
             )
             for row in rows
         }
+
+    def _rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        with self._database.read(unlimited=True) as connection:
+            return connection.execute(statement).all()
 
     def _scalar(self, statement: sa.Select[Any]) -> Any:
         with self._database.read() as connection:
