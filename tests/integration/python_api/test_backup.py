@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,8 +51,11 @@ def small_settings(home: Path) -> dict[str, object]:
 
 
 @pytest.fixture
-def filled(small_settings: dict[str, object], registry: Registry) -> Iterator[TaskFlow]:
-    app = TaskFlow(handlers=registry, **small_settings)
+def filled(
+    small_settings: dict[str, object], registry: Registry, stores: dict[str, Any]
+) -> Iterator[TaskFlow]:
+    """On SQLite and files, and on PostgreSQL and S3."""
+    app = TaskFlow(handlers=registry, **small_settings, **stores)
     with app:
         fill(app)
         app.stop_workers()
@@ -75,6 +79,18 @@ def test_what_was_backed_up_is_restored(filled: TaskFlow, fresh: TaskFlow, tmp_p
     assert fresh.metrics()["queue"] == pytest.approx(filled.metrics()["queue"], nan_ok=True, abs=60)
     assert report.header.payloads == 2  # arguments and result of the large one
     assert report.damaged == []
+
+
+def test_it_can_be_restored_on_other_backends_and_back(
+    filled: TaskFlow, fresh: TaskFlow, tmp_path: Path
+) -> None:
+    before = content(filled)
+    filled.backups.backup(tmp_path / "there.json")
+    fresh.backups.restore(tmp_path / "there.json")
+    filled.runtime.payloads.delete(list(filled.runtime.payloads.list()))
+    fresh.backups.backup(tmp_path / "back.json")
+    filled.backups.restore(tmp_path / "back.json", force=True)
+    assert content(filled) == before
 
 
 def test_restored_tasks_run(filled: TaskFlow, tmp_path: Path, gate: Gate) -> None:
