@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from taskflow.core.errors import ConfigurationError
+from taskflow.core.errors import ConfigurationError, InvalidRequestError
 from taskflow.core.task import TaskPriority
 
 _EVERYWHERE = ("0.0.0.0", "")  # noqa: S104 - compared with, not listened on
@@ -435,7 +435,11 @@ class Settings(BaseSettings):
     @property
     def priorities(self) -> frozenset[int] | None:
         """Which priorities workers here serve; None: all."""
-        return frozenset(int(TaskPriority.parse(name)) for name in self.worker_priorities) or None
+        try:
+            named = [int(TaskPriority.parse(name)) for name in self.worker_priorities]
+        except InvalidRequestError as exc:
+            raise ConfigurationError(f"TASKFLOW_WORKER_PRIORITIES: {exc.detail}") from exc
+        return frozenset(named) or None
 
     @property
     def resolved_queue_backend(self) -> Literal["local", "sqs"]:

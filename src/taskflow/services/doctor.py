@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from taskflow.core.errors import TaskFlowError
+from taskflow.core.task import TaskPriority
 from taskflow.ports.clock import Clock
 from taskflow.ports.inspection import InspectionStore
 from taskflow.ports.liveness import Liveness
@@ -74,8 +75,7 @@ class Doctor:
         yield self._clock_check()
         yield self._abandoned_tasks(fix)
         yield self._forgotten_tasks(fix)
-        if self._long_task_seconds:
-            yield self._unserved_tasks()
+        yield self._unserved_tasks()
         yield self._dependencies(fix)
         yield self._unknown_handlers()
         yield self._payloads.unfinished(fix)
@@ -174,34 +174,44 @@ class Doctor:
         return Finding("queue", Health.REPAIRED, f"{message}; announced again", len(overdue))
 
     def _unserved_tasks(self) -> Finding:
-        """Of one kind, long or not, while there are workers for the other. None at all: they may all be on Lambda."""
+        """By the workers that run. None at all: they may all be on Lambda."""
         workers = self._live_workers()
         unserved = [m for m in self._overdue() if workers and not self._servers(m, workers)]
         if not unserved:
-            return Finding("long tasks", Health.OK, "no task waits in queues that nobody serves")
-        kind = "long" if self._is_long(unserved[0]) else "ordinary"
+            return Finding("workers", Health.OK, "no task waits that no running worker serves")
+        first = unserved[0]
+        priority = TaskPriority(first.priority).name.lower()
+        queues = (
+            f", TASKFLOW_WORKER_QUEUES={self._kind(first)} or all"
+            if self._long_task_seconds
+            else ""
+        )
         return Finding(
-            "long tasks",
+            "workers",
             Health.WARNING,
-            f"{_tasks(len(unserved))} due for {_WAITING_SECONDS / 60:.0f} minutes wait in queues that no running "
-            "worker serves",
+            f"{_tasks(len(unserved))} due for {_WAITING_SECONDS / 60:.0f} minutes wait that no running worker serves",
             len(unserved),
-            f"start a worker with TASKFLOW_WORKER_QUEUES={kind} or all",
+            f"start a worker that serves, for the first of them, the task {first.task} and the priority {priority} "
+            f"(TASKFLOW_WORKER_TASKS, TASKFLOW_WORKER_PRIORITIES{queues})",
             tuple(message.task_id for message in unserved[:EXAMPLES]),
         )
 
     def _overdue(self) -> list[Message]:
         return self._inspection.unannounced(seconds=_WAITING_SECONDS, limit=_LIMIT)
 
-    def _is_long(self, message: Message) -> bool:
-        return 0 < self._long_task_seconds < message.timeout_seconds
+    def _kind(self, message: Message) -> str:
+        return "long" if 0 < self._long_task_seconds < message.timeout_seconds else "ordinary"
 
     def _servers(self, message: Message, workers: Sequence[WorkerRecord]) -> list[WorkerRecord]:
-        """Those of ``workers`` that take from its queue."""
-        if not self._long_task_seconds:
-            return list(workers)
-        kinds = ("all", "long" if self._is_long(message) else "ordinary")
-        return [worker for worker in workers if worker.details.get("queues", "all") in kinds]
+        """Those of ``workers`` that take it, as far as they say what they take."""
+        kinds = ("all", self._kind(message))
+        return [
+            worker
+            for worker in workers
+            if (not self._long_task_seconds or worker.details.get("queues", "all") in kinds)
+            and message.task in worker.details.get("tasks", (message.task,))
+            and message.priority in worker.details.get("priorities", (message.priority,))
+        ]
 
     def _live_workers(self) -> list[WorkerRecord]:
         now = self._clock.now_us()

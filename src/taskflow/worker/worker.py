@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskflow.core.errors import AttemptCancelledError, ConfigurationError
 from taskflow.core.registry import Registry
+from taskflow.core.task import TaskPriority
 from taskflow.logs import get_logger
 from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import TaskKey, WorkerStore
@@ -186,6 +187,8 @@ class _Crew:
             log.warning(
                 "worker.task_not_served", task=task, needs=needs, has=dict(self._options.resources)
             )
+        for task in sorted((self._options.tasks or frozenset()) - set(self._tasks())):
+            log.warning("worker.task_unknown", task=task, setting="TASKFLOW_WORKER_TASKS")
         self.pool.start()
         self._heartbeat.start()
         self._finisher.start()
@@ -268,4 +271,5 @@ class _Crew:
             "not_served": sorted(self._admission.never_served()),
             "tasks": self._tasks(),
             "queues": self._options.queues,
+            "priorities": sorted(self._options.priorities or map(int, TaskPriority)),
         }

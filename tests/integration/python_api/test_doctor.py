@@ -363,14 +363,50 @@ def test_long_tasks_that_nobody_serves_are_found_and_not_announced_again(
         [finding] = [f for f in doctor.examine(fix=fix) if f.check == check]
         return finding
 
-    unserved = found("ordinary", "long tasks")
+    unserved = found("ordinary", "workers")
     assert (unserved.health, unserved.examples) == (Health.WARNING, (long.id,))
-    assert "TASKFLOW_WORKER_QUEUES=long" in str(unserved.advice)
+    assert "TASKFLOW_WORKER_QUEUES=long or all" in str(unserved.advice)
     assert found("ordinary", "queue").examples == (short.id,)
     assert found("long", "queue").examples == (long.id,)
-    assert found("all", "long tasks").health is Health.OK
+    assert found("all", "workers").health is Health.OK
     assert found("ordinary", "queue", fix=True).count == 1
     assert [f.examples for f in [found("all", "queue")]] == [(long.id,)]
+
+
+@pytest.mark.parametrize(
+    ("serves", "is_served"),
+    [
+        ({}, True),  # an older worker, that does not say
+        ({"tasks": ["add", "other"], "priorities": [0, 2]}, True),
+        ({"tasks": ["other"], "priorities": [2]}, False),
+        ({"tasks": ["add"], "priorities": [0, 1]}, False),
+    ],
+)
+def test_tasks_that_dedicated_workers_do_not_serve_are_not_called_forgotten(
+    idle: TaskFlow, clock: FakeClock, serves: dict[str, Any], is_served: bool
+) -> None:
+    handle = idle.submit("add", 1)
+    execute(idle, "DELETE FROM outbox")
+    clock.advance(301)
+    details = {"total": 4, "busy": 0, "idle": 4, **serves}
+    idle.runtime.stores.workers.report(WorkerRecord("w", "host", 1, 0, 0, "running", details))
+
+    found = examine(idle, fix=True)
+
+    assert found["queue"].health is (Health.REPAIRED if is_served else Health.OK)
+    assert found["workers"].examples == (() if is_served else (handle.id,))
+    if not is_served:
+        advice = str(found["workers"].advice)
+        assert (
+            "the task add and the priority normal (TASKFLOW_WORKER_TASKS, TASKFLOW_WORKER_PRIORITIES)"
+            in advice
+        )
+
+
+def test_a_worker_says_which_priorities_it_takes(home: Path, registry: Registry) -> None:
+    with TaskFlow(home=home, handlers=registry, worker_priorities="low,critical") as app:
+        [worker] = app.workers()
+        assert worker.details["priorities"] == [0, 3]
 
 
 def test_payloads_that_cannot_be_reached_are_a_finding_that_ends_nothing(

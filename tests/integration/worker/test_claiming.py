@@ -127,6 +127,17 @@ def test_a_dedicated_worker_serves_only_its_tasks(make_engine: Callable[..., Eng
     assert is_pending(engine, other)
 
 
+def test_a_dedicated_worker_says_which_of_its_tasks_it_does_not_know(
+    make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine(worker_tasks="mine,mispelled")
+    engine.handler(lambda: "done", name="mine")
+    engine.worker.start()
+    [said] = [line for line in caplog.messages if "worker.task_unknown" in line]
+    assert "mispelled" in said
+    assert "TASKFLOW_WORKER_TASKS" in said
+
+
 def test_a_task_that_is_not_registered_here_is_left_to_others_until_it_is(
     make_engine: Callable[..., Engine],
 ) -> None:

@@ -31,3 +31,11 @@ def test_the_log_level_is_understood_in_any_case() -> None:
 def test_workers_have_amounts_of_resources(amount: str) -> None:
     with pytest.raises(ConfigurationError, match="TASKFLOW_WORKER_RESOURCES"):
         load(worker_resources=f"gpu={amount}").resources  # noqa: B018 - reading is what is tested
+
+
+def test_workers_serve_priorities_that_exist() -> None:
+    assert load(worker_priorities="high, 3").priorities == {1, 3}
+    with pytest.raises(
+        ConfigurationError, match=r"TASKFLOW_WORKER_PRIORITIES: .*critical, high.*not 'urgent'"
+    ):
+        load(worker_priorities="high,urgent").priorities  # noqa: B018 - reading is what is tested
