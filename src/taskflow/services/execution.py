@@ -128,13 +128,22 @@ class Execution:
         unclaimed: Sequence[Unclaimed],
     ) -> None:
         """Forget or hide what was not started. Never raises: the others have been started by now."""
+        unknown = [one.key.task_id for one in unclaimed if not one.is_known]
+        if unknown and self._queue.durable:
+            # Deleted meanwhile, which is rare; or the messages of another store go to us, whose tasks wait for them.
+            log.warning(
+                "message.task_unknown",
+                count=len(unknown),
+                task_id=unknown[0],
+                hint="does another store use these queues (TASKFLOW_QUEUE_PREFIX, TASKFLOW_DATABASE_URL)?",
+            )
         gone = [by_key[u.key].receipt for u in unclaimed if u.retry_in_seconds is None]
         kept = {delivery.receipt for delivery in by_key.values()}
         gone += [delivery.receipt for delivery in deliveries if delivery.receipt not in kept]
         try:
             if gone:
                 self._queue.ack(gone)
-            for key, seconds in unclaimed:
+            for key, seconds, _ in unclaimed:
                 if seconds is not None:
                     delay = min(seconds, self._queue.max_delay_seconds)
                     self._queue.nack([by_key[key].receipt], delay_seconds=delay)

@@ -57,6 +57,7 @@ def test_unknown_cancelled_and_finished_tasks_are_forgotten(harness: MetadataHar
     )
     assert result.tasks == []
     assert [u.retry_in_seconds for u in result.unclaimed] == [None, None, None]
+    assert [u.is_known for u in result.unclaimed] == [False, True, True]
 
 
 def test_concurrent_claims_share_the_tasks_without_overlap(harness: MetadataHarness) -> None:

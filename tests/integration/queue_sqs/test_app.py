@@ -97,6 +97,20 @@ def test_an_app_starts_and_accepts_while_sqs_is_away(
         app.stop()
 
 
+def test_a_worker_says_that_it_gets_messages_of_another_store(
+    options: dict[str, Any], ministack_url: str, tmp_path: Path, events: Events
+) -> None:
+    """As when two environments have one TASKFLOW_QUEUE_PREFIX: tasks wait, and nobody knows why."""
+    options["queue_prefix"] = prefix_of(sqs.provisioned(ministack_url))
+    with TaskFlow(**options, num_workers=0) as other:
+        handle = other.submit("double", number=1)
+    with TaskFlow(**{**options, "home": tmp_path / "another"}):
+        sqs.until(lambda: bool(events("message.task_unknown")))
+    [line] = events("message.task_unknown")
+    assert (line["level"], line["count"], line["task_id"]) == ("WARNING", 1, handle.id)
+    assert "TASKFLOW_QUEUE_PREFIX" in line["hint"]
+
+
 def test_a_task_that_is_early_waits_in_sqs(
     options: dict[str, Any], ministack_url: str, proxy: AwsProxy
 ) -> None:

@@ -131,12 +131,14 @@ class SqlClaims:
         """Why nothing was started: early, or locked by somebody else at that moment (come back then), or finished,
         owned, expired, unknown (forget it)."""
         waits: dict[TaskKey, float] = {}
+        known: set[TaskKey] = set()
         for tenant_id, task_id, status, run_at, expires_at in tx.rows(
             self._state, batch=batch_text(keys)
         ):
+            known.add(TaskKey(tenant_id, task_id))
             if status in _NOT_YET_DUE and run_at > tx.now:
                 wait = (run_at - tx.now) / _MICROSECONDS
                 waits[TaskKey(tenant_id, task_id)] = max(wait, _CLOCK_SLACK_SECONDS)
             elif status in CLAIMABLE and (expires_at is None or expires_at > tx.now):
                 waits[TaskKey(tenant_id, task_id)] = _LOCKED_WAIT_SECONDS
-        return [Unclaimed(key, waits.get(key)) for key in keys]
+        return [Unclaimed(key, waits.get(key), key in known) for key in keys]

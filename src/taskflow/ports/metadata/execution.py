@@ -35,10 +35,12 @@ class ClaimedTask(NamedTuple):
 
 class Unclaimed(NamedTuple):
     """A delivery that started nothing. ``retry_in_seconds`` None: forget the message (finished, unknown, or owned
-    by a live worker whose own message or lease will bring it back); otherwise it is early, hide it that long."""
+    by a live worker whose own message or lease will bring it back); otherwise it is early, hide it that long.
+    ``is_known``: whether this store has such a task."""
 
     key: TaskKey
     retry_in_seconds: float | None
+    is_known: bool = True
 
 
 class ClaimResult(NamedTuple):
