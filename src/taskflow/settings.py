@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     s3_kms_key: str = Field("", description="Key for aws:kms; empty: the account's default key")
     s3_public_endpoint_url: str = Field(
         "",
+        pattern=r"^(https?://[^/\s]+\S*)?$",
         description="Where clients reach S3, if not where the server does: a result_url is signed for this address. "
         "For emulators",
     )
@@ -413,6 +414,15 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("s3_prefix")
+    @classmethod
+    def _stays_in_addresses(cls, value: str) -> str:
+        if {".", ".."} & set(value.split("/")):
+            raise ValueError(
+                "must have no . or .. between slashes: in presigned URLs they mean something else"
+            )
+        return value
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -39,3 +39,19 @@ def test_workers_serve_priorities_that_exist() -> None:
         ConfigurationError, match=r"TASKFLOW_WORKER_PRIORITIES: .*critical, high.*not 'urgent'"
     ):
         load(worker_priorities="high,urgent").priorities  # noqa: B018 - reading is what is tested
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("s3_prefix", "../other"),
+        ("s3_prefix", "a/./b"),
+        ("s3_public_endpoint_url", "localhost:4566"),
+        ("s3_public_endpoint_url", "ftp://localhost"),
+    ],
+)
+def test_what_would_spoil_every_address_of_s3_is_refused_by_name(name: str, wrong: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"TASKFLOW_{name.upper()}"):
+        load(**{name: wrong})
+    for right in ("", "tf/.hidden/a..b" if name == "s3_prefix" else "https://s3.localhost:4566/x"):
+        load(**{name: right})
