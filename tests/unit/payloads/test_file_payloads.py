@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from itertools import count
 from pathlib import Path
@@ -285,3 +286,15 @@ class TestProcesses:
                 assert data == data[:1] * (size + data[0])
             left_behind += sum(".tmp-" in name for name in files(root))
         assert left_behind > 0, "no write was ever interrupted: the test shows nothing"
+
+
+def test_reading_takes_no_more_memory_than_what_is_read(store: FilePayloads) -> None:
+    size = 8 * 2**20
+    store.put({KEY: b"x" * size})
+    tracemalloc.start()
+    try:
+        assert len(store.get([KEY])[KEY]) == size
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.2 * size

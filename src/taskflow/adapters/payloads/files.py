@@ -115,13 +115,14 @@ class FilePayloads:
         path = self._path(key)
         with reading(self._root):
             try:
-                content = path.read_bytes()
+                with path.open("rb", buffering=0) as file:
+                    header = _HEADER.match(file.read(_HEADER_BYTES))
+                    if header is None:
+                        raise PayloadCorruptError(f"payload {key}: its first line is damaged")
+                    file.seek(header.end())
+                    data = file.readall()  # once in memory, however large
             except (FileNotFoundError, NotADirectoryError):
                 raise PayloadMissingError(f"payload {key} is not in {self._root}") from None
-        header = _HEADER.match(content[:_HEADER_BYTES])
-        if header is None:
-            raise PayloadCorruptError(f"payload {key}: its first line is damaged")
-        data = content[header.end() :]
         if len(data) != int(header[2]):
             raise PayloadCorruptError(
                 f"payload {key}: {len(data)} bytes instead of {int(header[2])}"
