@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 from taskflow import logs
 from taskflow.core.task import TaskStatus
@@ -43,6 +43,8 @@ class Conclusion:
         claim (a failover, a crash of PostgreSQL: claims do not wait for the disk), and then nothing else knows that
         the task waits; if somebody else has the task, its next claim drops the message.
 
+        Those that are ``locked`` are to be given again, and keep their message until then.
+
         Raises StoreUnavailableError; safe to repeat.
         """
         result = self._store.finish(
@@ -51,7 +53,7 @@ class Conclusion:
             outbox=self._sending.needs_rows,
         )
         if receipts:
-            self._settle(outcomes, receipts, set(result.fenced))
+            self._settle(outcomes, receipts, result)
         self._sending.send(result.to_send)
         own = {(outcome.tenant_id, outcome.task_id) for outcome in outcomes}
         self._counters.ended_waiting(TaskStatus.FAILED, sum(key not in own for key in result.ended))
@@ -59,13 +61,15 @@ class Conclusion:
         return result
 
     def _settle(
-        self, outcomes: Sequence[Outcome], receipts: Sequence[str], fenced: Set[TaskKey]
+        self, outcomes: Sequence[Outcome], receipts: Sequence[str], result: FinishResult
     ) -> None:
+        fenced, locked = set(result.fenced), set(result.locked)
         written: list[str] = []
         lost: list[str] = []
         for outcome, receipt in zip(outcomes, receipts, strict=True):
-            is_lost = bool(fenced) and (outcome.tenant_id, outcome.task_id) in fenced
-            (lost if is_lost else written).append(receipt)
+            key = TaskKey(outcome.tenant_id, outcome.task_id)
+            if key not in locked:
+                (lost if key in fenced else written).append(receipt)
         try:
             if written:
                 self._queue.ack(written)

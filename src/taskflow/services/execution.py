@@ -223,14 +223,16 @@ class Execution:
             retry_delay_seconds=delay_seconds,
         )
 
-    def finish(self, done: Sequence[tuple[Attempt, Outcome]]) -> None:
+    def finish(self, done: Sequence[tuple[Attempt, Outcome]]) -> frozenset[TaskKey]:
         """Write all of it in one transaction, then acknowledge, send, tell those who wait, count and log.
 
-        Outcomes whose lease had been lost are dropped. Raises StoreUnavailableError; safe to repeat.
+        Outcomes whose lease had been lost are dropped. Returns those that could not be written yet, since somebody
+        else's transaction holds their tasks: give them again. Raises StoreUnavailableError; safe to repeat.
         """
         outcomes = [outcome for _, outcome in done]
         result = self._conclusion.commit(outcomes, [attempt.receipt for attempt, _ in done])
-        fenced = set(result.fenced)
+        locked = frozenset(result.locked)
+        fenced = set(result.fenced) - locked
         if fenced:
             self._counters.fenced(len(fenced))
         ended = set(result.ended)
@@ -240,6 +242,8 @@ class Execution:
         for attempt, outcome in done:
             task = attempt.task
             key = (task.tenant_id, task.task_id)
+            if locked and key in locked:
+                continue
             if fenced and key in fenced:
                 log.warning(
                     "task.fenced",
@@ -259,6 +263,7 @@ class Execution:
             if logged:
                 _log(attempt, outcome, status)
         self._counters.finished(runs, errors)
+        return locked
 
     # --- meanwhile ------------------------------------------------------------------------------
 

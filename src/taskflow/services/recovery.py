@@ -100,7 +100,8 @@ class Recovery:
             chunk = confirmed[start : start + _BATCH]
             outcomes = [self._outcome(task) for task in chunk]
             result = self._conclusion.commit(outcomes)
-            recovered += len(chunk) - len(result.fenced)
+            recovered += len(chunk) - len(result.fenced) - len(result.locked)
+            is_done = is_done and not result.locked
             self._report(chunk, outcomes, result)
         if recovered:
             self._counters.recovered(recovered)
@@ -118,12 +119,12 @@ class Recovery:
         self, tasks: Sequence[LostTask], outcomes: Sequence[Outcome], result: FinishResult
     ) -> None:
         """Count and log the attempts that nobody was left to write of, in the words of those that ended well."""
-        fenced, ended = set(result.fenced), set(result.ended)
+        unwritten, ended = {*result.fenced, *result.locked}, set(result.ended)
         by_task: Counter[tuple[str, str]] = Counter()
         errors: Counter[str] = Counter()
         for task, outcome in zip(tasks, outcomes, strict=True):
             key = TaskKey(task.tenant_id, task.task_id)
-            if key in fenced or outcome.error is None:
+            if key in unwritten or outcome.error is None:
                 continue
             status = outcome.status
             if status is TaskStatus.PENDING and key in ended:

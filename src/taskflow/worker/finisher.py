@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from queue import Empty
 
 from taskflow.core.errors import StoreUnavailableError
 from taskflow.logs import get_logger
-from taskflow.ports.metadata import Outcome
+from taskflow.ports.metadata import Outcome, TaskKey
 from taskflow.services.execution import Execution
 from taskflow.worker.backoff import Backoff
 from taskflow.worker.heartbeat import Heartbeat
@@ -24,7 +25,8 @@ Done = tuple[Run, Outcome]
 
 
 class Finisher:
-    """An outcome is kept until it is written. Only at the end of `stop` is what the store still refuses given up: its
+    """An outcome is kept until it is written; those whose tasks somebody else's transaction holds wait, and no others
+    with them. Only at the end of `stop` is what the store still refuses given up: its
     leases run out, and other workers take the tasks over."""
 
     def __init__(self, pool: Pool, execution: Execution, heartbeat: Heartbeat) -> None:
@@ -32,6 +34,7 @@ class Finisher:
         self._execution = execution
         self._heartbeat = heartbeat
         self._backoff = Backoff()
+        self._contention = Backoff(first_seconds=0.01, cap_seconds=0.64)
         self._gives_up = False
         self._writing = threading.Lock()
         self._write_seconds = 0.0  # what the last transaction took
@@ -57,7 +60,8 @@ class Finisher:
             return False
         batch = [(run, outcome)]
         try:
-            self._write(batch)
+            if self._write(batch):
+                return False
         except Exception:  # noqa: BLE001 - the finisher tries again, and says what is wrong
             return False
         finally:
@@ -66,27 +70,40 @@ class Finisher:
         return True
 
     def _work(self) -> None:
-        outcomes = self._pool.outcomes
         ending = False
-        while not ending:
-            gathered = [outcomes.get()]
-            if self._pool.waiting:
-                # More are about to end, and a small transaction takes about as long as a large one. At most half of
-                # the time is spent on outcomes: claims and submissions need the store, too.
-                time.sleep(min(self._write_seconds, _GATHER_SECONDS))
-            # There is no other consumer: as many as there are can be taken without waiting.
-            gathered += [outcomes.get() for _ in range(min(outcomes.qsize(), MAX_BATCH - 1))]
-            ending = None in gathered
-            batch = [done for done in gathered if done is not None]
+        locked: list[Done] = []  # by somebody else's transaction; the others go on
+        while not ending or (locked and not self._gives_up):
+            gathered = self._gather(wait_seconds=self._contention.seconds if locked else None)
+            ending = ending or None in gathered
+            batch = locked + [done for done in gathered if done is not None]
             if batch:
-                self._finish(batch)
-                self._forget(batch)
+                locked = self._finish(batch)
+                left = {run for run, _ in locked}
+                self._forget([done for done in batch if done[0] not in left])
+                self._note_contention(locked)
+        if locked:
+            _say_given_up(locked)
 
-    def _finish(self, batch: Sequence[Done]) -> None:
+    def _gather(self, *, wait_seconds: float | None) -> list[Done | None]:
+        """What has ended; nothing if that is nothing within ``wait_seconds`` (None: for as long as it takes)."""
+        outcomes = self._pool.outcomes
+        try:
+            gathered = [outcomes.get(timeout=wait_seconds)]
+        except Empty:
+            return []
+        if self._pool.waiting:
+            # More are about to end, and a small transaction takes about as long as a large one. At most half of
+            # the time is spent on outcomes: claims and submissions need the store, too.
+            time.sleep(min(self._write_seconds, _GATHER_SECONDS))
+        # There is no other consumer: as many as there are can be taken without waiting.
+        return gathered + [outcomes.get() for _ in range(min(outcomes.qsize(), MAX_BATCH - 1))]
+
+    def _finish(self, batch: Sequence[Done]) -> list[Done]:
+        """Returns those that are to be given again."""
         while not self._gives_up:
             try:
                 with self._writing:
-                    self._write(batch)
+                    locked = self._write(batch)
             except StoreUnavailableError as exc:
                 log.warning(
                     "worker.finish_failed",
@@ -97,20 +114,33 @@ class Finisher:
                 self._backoff.wait()
             except Exception:  # one outcome that cannot be written must not keep back the others
                 log.exception("worker.finish_failed", outcomes=len(batch))
-                if len(batch) > 1:
-                    for done in batch:
-                        self._finish([done])
-                return
+                if len(batch) == 1:
+                    return []
+                return [left for done in batch for left in self._finish([done])]
             else:
                 self._backoff.reset()
-                return
-        log.error("worker.outcomes_given_up", outcomes=len(batch))
+                return locked
+        _say_given_up(batch)
+        return []
 
-    def _write(self, batch: Sequence[Done]) -> None:
+    def _write(self, batch: Sequence[Done]) -> list[Done]:
+        """Returns those that somebody else's transaction holds."""
         began = self._pool.monotonic()
         self._heartbeat.write_progress([run for run, _ in batch])
-        self._execution.finish([(run.attempt, outcome) for run, outcome in batch])
+        locked = self._execution.finish([(run.attempt, outcome) for run, outcome in batch])
         self._write_seconds = self._pool.monotonic() - began
+        return [done for done in batch if locked and _key(done) in locked]
+
+    def _note_contention(self, locked: Sequence[Done]) -> None:
+        if not locked:
+            self._contention.reset()
+        elif self._contention.lengthen():
+            log.warning(
+                "worker.outcomes_locked",
+                outcomes=len(locked),
+                task_id=_key(locked[0]).task_id,
+                hint="a transaction that stays open holds these tasks: has it submitted what depends on them?",
+            )
 
     def _forget(self, batch: Sequence[Done]) -> None:
         leased = self._pool.leased
@@ -118,3 +148,12 @@ class Finisher:
         leased.difference_update([run for run, _ in batch])
         if was_full and self._pool.claimer_waits:
             self._pool.wake_claimer()
+
+
+def _key(done: Done) -> TaskKey:
+    task = done[0].attempt.task
+    return TaskKey(task.tenant_id, task.task_id)
+
+
+def _say_given_up(batch: Sequence[Done]) -> None:
+    log.error("worker.outcomes_given_up", outcomes=len(batch))

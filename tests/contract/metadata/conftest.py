@@ -95,8 +95,22 @@ class MetadataHarness:
     def claim(self, *keys: TaskKey, worker_id: str = "w1") -> list[ClaimedTask]:
         return self.execution.claim(keys, worker_id=worker_id, lease_seconds=30).tasks
 
-    def finish(self, *outcomes: Outcome, outbox: bool = False) -> FinishResult:
+    def finish_once(self, *outcomes: Outcome, outbox: bool = False) -> FinishResult:
         return self.execution.finish(outcomes, max_queue_delay_seconds=MAX_DELAY, outbox=outbox)
+
+    def finish(self, *outcomes: Outcome, outbox: bool = False) -> FinishResult:
+        """Those whose tasks somebody else holds at that moment are given again, as workers do."""
+        result = self.finish_once(*outcomes, outbox=outbox)
+        while locked := set(result.locked):
+            left = [o for o in outcomes if TaskKey(o.tenant_id, o.task_id) in locked]
+            more = self.finish_once(*left, outbox=outbox)
+            result = FinishResult(
+                [*result.fenced, *more.fenced],
+                [*result.to_send, *more.to_send],
+                [*result.ended, *more.ended],
+                more.locked,
+            )
+        return result
 
     def run(self, key: TaskKey, status: TaskStatus, **changes: Any) -> FinishResult:
         """Claim one task and end its attempt."""

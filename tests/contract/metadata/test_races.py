@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from taskflow.ports.metadata import (
     HeartbeatResult,
     InsertResult,
     Lease,
+    Outcome,
     TaskKey,
 )
 from taskflow.testing.clock import FakeClock
@@ -64,6 +65,22 @@ def behind(harness: MetadataHarness, change: str, ask: Callable[[], T]) -> T:
     asking.join(10)
     [answer] = answers
     return answer
+
+
+def meeting(
+    harness: MetadataHarness, change: str, *outcomes: Outcome, locked: Sequence[ClaimedTask]
+) -> FinishResult:
+    """What becomes of ``outcomes``, given before another transaction's ``change`` is committed, and again after it."""
+    with harness.database.engine.begin() as connection:
+        connection.exec_driver_sql(change)
+        first = harness.finish_once(*outcomes, outbox=True)
+    assert set(first.locked) == {TaskKey(task.tenant_id, task.task_id) for task in locked}
+    assert first.fenced == []
+    left = [o for o in outcomes if TaskKey(o.tenant_id, o.task_id) in first.locked]
+    second = harness.finish(*left, outbox=True)
+    return FinishResult(
+        second.fenced, [*first.to_send, *second.to_send], [*first.ended, *second.ended]
+    )
 
 
 def at_once(*work: Callable[[], object]) -> list[BaseException]:
@@ -240,19 +257,17 @@ def test_only_the_end_of_a_task_waits_for_a_transaction_that_submits_a_dependent
     waiting, [running] = harness.accepted(), harness.claim(harness.accepted())
     lease = Lease("default", running.task_id, running.lease_token, 50.0, "half")
     child = harness.new(depends_on=(waiting.task_id, running.task_id))
-    results: list[FinishResult] = []
-    end = threading.Thread(
-        target=lambda: results.append(harness.finish(outcome(running, TaskStatus.COMPLETED)))
-    )
+    end = outcome(running, TaskStatus.COMPLETED)
     with closing(psycopg2.connect(database_url)) as callers:
         harness.submissions.insert_within(callers, [child], max_waiting=0)
         assert harness.execution.heartbeat([lease], lease_seconds=30) == HeartbeatResult([], [])
         [started] = harness.claim(waiting)
-        end.start()
-        wait_for_a_blocked_transaction(harness)
+        key = TaskKey("default", running.task_id)
+        result = harness.finish_once(end)
+        assert (result.locked, result.fenced, result.ended) == ([key], [], [])
+        assert harness.status(key) == "running"
         callers.commit()
-    end.join(10)
-    assert [result.fenced for result in results] == [[]]
+    assert harness.finish_once(end) == FinishResult([], [], [key], [])
     assert harness.status(TaskKey("default", child.id)) == "blocked"
     harness.finish(outcome(started, TaskStatus.COMPLETED))
     assert harness.status(TaskKey("default", child.id)) == "pending"
@@ -299,10 +314,11 @@ def two_running(harness: MetadataHarness) -> list[ClaimedTask]:
 def test_an_outcome_meets_a_request_to_cancel_its_task(harness: MetadataHarness) -> None:
     first, second = two_running(harness)
     again = [outcome(t, TaskStatus.RETRYING, retry_delay_seconds=60.0) for t in (first, second)]
-    result = behind(
+    result = meeting(
         harness,
         f"UPDATE tasks SET cancel_requested = 1 WHERE id = '{first.task_id}'",
-        lambda: harness.finish(*again, outbox=True),
+        *again,
+        locked=[first],
     )
     key = TaskKey("default", first.task_id)
     assert (result.fenced, result.ended) == ([], [key])
@@ -315,10 +331,11 @@ def test_an_outcome_meets_a_request_to_cancel_its_task(harness: MetadataHarness)
 
 def test_an_outcome_meets_a_heartbeat(harness: MetadataHarness) -> None:
     tasks = two_running(harness)
-    result = behind(
+    result = meeting(
         harness,
         "UPDATE tasks SET lease_until = lease_until + 1000000, progress = 50",
-        lambda: harness.finish(*(outcome(task, TaskStatus.COMPLETED) for task in tasks)),
+        *(outcome(task, TaskStatus.COMPLETED) for task in tasks),
+        locked=tasks,
     )
     assert (result.fenced, len(result.ended)) == ([], 2)
     for task in tasks:
@@ -328,10 +345,11 @@ def test_an_outcome_meets_a_heartbeat(harness: MetadataHarness) -> None:
 
 def test_an_outcome_meets_whoever_takes_its_task_over(harness: MetadataHarness) -> None:
     first, second = two_running(harness)
-    result = behind(
+    result = meeting(
         harness,
         f"UPDATE tasks SET lease_token = 777, attempt = 2 WHERE id = '{first.task_id}'",
-        lambda: harness.finish(*(outcome(t, TaskStatus.COMPLETED) for t in (first, second))),
+        *(outcome(t, TaskStatus.COMPLETED) for t in (first, second)),
+        locked=[first],
     )
     key = TaskKey("default", first.task_id)
     assert result.fenced == [key]
@@ -369,7 +387,7 @@ def test_an_outcome_meets_a_new_dependent(harness: MetadataHarness) -> None:
     [parent] = harness.claim(harness.accepted())
     child = harness.new_id()
     values = f"VALUES ('default', '{child}', 'noop', 'blocked', 2, 3, 300, 1, 1, 1)"
-    result = behind(
+    result = meeting(
         harness,
         f"SELECT 1 FROM tasks WHERE id = '{parent.task_id}' FOR SHARE; "
         "INSERT INTO tasks (tenant_id, id, task, status, priority, max_retries, timeout_seconds,"
@@ -378,7 +396,8 @@ def test_an_outcome_meets_a_new_dependent(harness: MetadataHarness) -> None:
         f" VALUES ('default', '{child}', '[[],{{}}]');"
         "INSERT INTO task_dependencies (tenant_id, depends_on, task_id)"
         f" VALUES ('default', '{parent.task_id}', '{child}')",
-        lambda: harness.finish(outcome(parent, TaskStatus.COMPLETED), outbox=True),
+        outcome(parent, TaskStatus.COMPLETED),
+        locked=[parent],
     )
     assert [entry.message.task_id for entry in result.to_send] == [child]
     assert harness.status(TaskKey("default", child)) == "pending"

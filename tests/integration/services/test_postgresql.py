@@ -90,6 +90,25 @@ def test_a_dead_worker_is_known_by_its_lease_only(engines: Callable[..., Engine]
     assert alive.status(task_id) == "pending"
 
 
+def test_a_dead_workers_task_that_somebody_holds_is_taken_over_when_it_is_free(
+    engines: Callable[..., Engine],
+) -> None:
+    dead, alive = engines(lease_seconds=1), engines(lease_seconds=1)
+    task = dead.handler(noop)
+    held, free = dead.submit(task), dead.submit(task)
+    assert len(dead.start(2)) == 2
+    with alive.runtime.database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE tasks SET lease_until = lease_until - 2000000"))
+    assert alive.runtime.recovery.run_once() == 0
+    alive.clock.advance(0.4)
+    with alive.runtime.database.engine.begin() as connection:
+        connection.execute(sa.text(f"SELECT 1 FROM tasks WHERE id = '{held}' FOR KEY SHARE"))
+        assert alive.runtime.recovery.run_once() == 1
+    assert (alive.status(held), alive.status(free)) == ("running", "pending")
+    assert alive.runtime.recovery.run_once() == 1
+    assert alive.status(held) == "pending"
+
+
 def test_processes_that_recover_at_once_take_each_task_over_once(
     engines: Callable[..., Engine],
 ) -> None:

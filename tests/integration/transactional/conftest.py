@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -81,10 +82,19 @@ def _fail() -> None:
 
 
 @pytest.fixture
-def app(url: str, tmp_path: Path) -> Iterator[TaskFlow]:
+def gate() -> Iterator[threading.Event]:
+    """What `waits_for_gate` waits for."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path, gate: threading.Event) -> Iterator[TaskFlow]:
     registry = Registry()
     registry.add(lambda x=None: x, name="echo_back", declared=TaskOptions())
     registry.add(_fail, name="fails", declared=TaskOptions(max_retries=0))
+    registry.add(lambda: gate.wait(30), name="waits_for_gate", declared=TaskOptions())
     registry.add(lambda connection: connection, name="takes_connection", declared=TaskOptions())
     app = TaskFlow(
         home=tmp_path / "home", database_url=url, handlers=registry, num_workers=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from taskflow.core.errors import (
 from taskflow.core.registry import Registry, TaskOptions
 from taskflow.core.submission import Submission, SubmitOptions
 from tests.integration.transactional.conftest import POSTGRESQL, Caller
+from tests.support.waiting import wait_for
 
 
 def test_it_runs_once_the_transaction_has_been_committed(app: TaskFlow, caller: Caller) -> None:
@@ -187,6 +189,46 @@ def test_a_task_that_fails_as_it_is_submitted_keeps_no_other_failure_waiting(
     caller.commit()
     assert child.task().status == "failed"
     assert app.metrics()["queue"]["failed_count"] == 3
+
+
+@pytest.mark.parametrize("kind", ["psycopg2"], indirect=True)
+def test_a_task_that_ends_meanwhile_keeps_no_other_outcome_waiting(
+    app: TaskFlow, caller: Caller, gate: threading.Event
+) -> None:
+    """It has to wait itself: only after the commit it is known what depends on it."""
+    parent = app.submit("waits_for_gate")
+    wait_for(lambda: parent.task().status == "running", "it runs")
+    child = app.options(connection=caller.connection, depends_on=[parent.id]).submit("echo_back", 1)
+    gate.set()
+    for number in range(5):
+        assert app.submit("echo_back", number).result(timeout=10) == number
+    assert parent.task().status == "running"
+    caller.commit()
+    assert parent.result(timeout=30) is True
+    assert child.result(timeout=30) == 1
+
+
+def names() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("kind", ["psycopg2"], indirect=True)
+def test_what_could_not_be_written_before_a_stop_is_written_while_it_stops(
+    app: TaskFlow, caller: Caller, gate: threading.Event
+) -> None:
+    parent = app.submit("waits_for_gate")
+    wait_for(lambda: parent.task().status == "running", "it runs")
+    app.options(connection=caller.connection, depends_on=[parent.id]).submit("echo_back", 1)
+    gate.set()
+    assert app.submit("echo_back", 1).result(timeout=10) == 1
+    stopping = threading.Thread(target=app.stop_workers)
+    stopping.start()
+    wait_for(lambda: "taskflow-claimer" not in names(), "nothing is claimed any more")
+    assert "taskflow-finisher" in names()
+    assert parent.task().status == "running"
+    caller.commit()
+    stopping.join(30)
+    assert parent.task().status == "completed"
 
 
 @pytest.mark.parametrize("backend", ["aws"], indirect=True)

@@ -147,7 +147,7 @@ def state(database: Database) -> sa.Select[Any]:
     )
 
 
-def leases(database: Database) -> sa.Select[Any]:
+def leases(database: Database, *, lock: bool = True) -> sa.Select[Any]:
     t = schema.tasks
     batch = batch_table(database, _KEY)
     statement = (
@@ -166,7 +166,7 @@ def leases(database: Database) -> sa.Select[Any]:
     )
     return (
         statement
-        if database.is_sqlite
+        if database.is_sqlite or not lock
         else statement.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t, key_share=True)
     )
 

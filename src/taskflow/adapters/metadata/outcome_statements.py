@@ -44,7 +44,9 @@ def finish(database: Database) -> sa.Update:
 
 def finish_at_once(database: Database) -> sa.Select[Any]:
     """On PostgreSQL: whose lease still holds, their rows, results and events, in one statement. Returns
-    ``tenant_id, id, lease_token, status, task, priority`` of what was written.
+    ``tenant_id, id, lease_token, status, task, priority`` of what was written. Rows that others have locked are left
+    out: one of them may be a caller's transaction that stays open for long (`submissions.py` locks parents), and all
+    other outcomes would wait with it.
 
     An outcome that is not final is a cancellation where one has been asked for. What depends on the tasks is for a
     statement of its own: only one that begins when their rows are locked sees what others have just submitted.
@@ -73,9 +75,7 @@ def finish_at_once(database: Database) -> sa.Select[Any]:
         .select_from(given)
         .join(t, sa.and_(t.c.tenant_id == given.c.tenant_id, t.c.id == given.c.id))
         .where(t.c.lease_token == given.c.lease_token, _running())
-        # In one order, so that two with outcomes of the same tasks do not wait for each other's rows.
-        .order_by(t.c.tenant_id, t.c.id)
-        .with_for_update(of=t)
+        .with_for_update(of=t, skip_locked=True)
         .cte("held")
     )  # fmt: skip
     is_final = one_of(held.c.status, FINAL)

@@ -34,6 +34,9 @@ _EVENT_OF = {
 }
 
 
+_Lease = tuple[str, str, int]  # tenant, task and token
+
+
 class _Written(NamedTuple):
     """An outcome as it was written down, and what its task is."""
 
@@ -48,6 +51,9 @@ class SqlOutcomes:
         self._journal = journal
         self._dependents = dependents
         self._leases = database.prepare_rows(execution_statements.leases(database))
+        self._leases_unlocked = database.prepare_rows(
+            execution_statements.leases(database, lock=False)
+        )
         if database.is_sqlite:
             self._finish = database.prepare(outcome_statements.finish(database))
         else:
@@ -74,21 +80,27 @@ class SqlOutcomes:
 
         def write(tx: Transaction) -> tuple[FinishResult, _Written | None]:
             written = attempt(tx)
-            fenced = [
-                TaskKey(outcome.tenant_id, outcome.task_id)
-                for outcome, done in zip(outcomes, written, strict=True)
-                if done is None
-            ]
             kept = [done for done in written if done is not None]
+            left = [o for o, done in zip(outcomes, written, strict=True) if done is None]
+            locked = self._still_leased(tx, left) if left else []
             to_send, ended = self._follow_up(
                 tx, kept, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
             )
-            return FinishResult(fenced, to_send, ended), next(iter(kept), None)
+            fenced = [_key(outcome) for outcome in left if _lease(outcome) not in locked]
+            result = FinishResult(fenced, to_send, ended, [TaskKey(*lease[:2]) for lease in locked])
+            return result, next(iter(kept), None)
 
         def happened(tx: Transaction, result: tuple[FinishResult, _Written | None]) -> bool:
             return result[1] is None or self._is_written(tx, result[1].outcome)
 
         return until_known(self._database, write, happened, patient=True)[0]
+
+    def _still_leased(self, tx: Transaction, left: Sequence[Outcome]) -> list[_Lease]:
+        """Those that were left out because others had locked them."""
+        leases = {_lease(outcome) for outcome in left}
+        keys = batch_text(sorted({lease[:2] for lease in leases}))
+        found = [(row[0], row[1], row[2]) for row in tx.rows(self._leases_unlocked, batch=keys)]
+        return [lease for lease in found if lease in leases]
 
     def _is_written(self, tx: Transaction, outcome: Outcome) -> bool:
         key = batch_text([(outcome.tenant_id, outcome.task_id)])
@@ -105,7 +117,7 @@ class SqlOutcomes:
             )
         )  # fmt: skip
 
-    # --- each returns, for every outcome, what was written of it: None if it is fenced ------------
+    # --- each returns, for every outcome, what was written of it: None if its lease is lost or locked -----
 
     def _at_once(
         self, outcomes: Sequence[Outcome]
@@ -193,7 +205,7 @@ class SqlOutcomes:
         tallies: list[Tally] = []
         for outcome, task, priority in kept:
             if outcome.status in FINAL:
-                key = TaskKey(outcome.tenant_id, outcome.task_id)
+                key = _key(outcome)
                 (completed if outcome.status is TaskStatus.COMPLETED else unsuccessful).append(key)
                 tallies.append(
                     Tally(outcome.tenant_id, tx.now, task, outcome.status, outcome.duration_ms)
@@ -212,8 +224,12 @@ class SqlOutcomes:
         return to_send, [*completed, *unsuccessful, *more.ended]
 
 
-def _lease(outcome: Outcome) -> tuple[str, str, int]:
+def _lease(outcome: Outcome) -> _Lease:
     return outcome.tenant_id, outcome.task_id, outcome.lease_token
+
+
+def _key(outcome: Outcome) -> TaskKey:
+    return TaskKey(outcome.tenant_id, outcome.task_id)
 
 
 def _delay_us(outcome: Outcome) -> int:
