@@ -158,7 +158,8 @@ def test_a_submission_that_fails_leaves_nothing_behind(make_engine: Callable[...
         engine.runtime.stores.submissions.insert = fails  # type: ignore[method-assign]
         with pytest.raises(StoreUnavailableError):
             engine.submit("plain")
-        assert in_flight(engine) == 0
+        # Of the one before: it is acknowledged after its outcome can be seen.
+        wait_for(lambda: in_flight(engine) == 0, "nothing is on its way to a worker")
         engine.runtime.stores.submissions.insert = insert  # type: ignore[method-assign]
         assert engine.run("plain").result == "done"
 
