@@ -49,6 +49,8 @@ SELECT md5(string_agg(line, ' ' ORDER BY line)) FROM (
     UNION ALL
     SELECT concat('function ', pg_get_functiondef(oid)) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
     UNION ALL
+    SELECT concat('version ', version_num) FROM taskflow_version
+    UNION ALL
     SELECT concat('setting ', setrole, setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase
     WHERE datname = current_database()
     UNION ALL

@@ -21,6 +21,7 @@ def test_a_server_under_load_answers_every_request_and_ends_every_task(tmp_path:
                 *(sys.executable, "-m", "locust", "-f", ROOT / "benchmarks" / "locustfile.py"),
                 *("--host", server.url, "--headless", "--only-summary", "--json"),
                 *("-u", str(USERS), "-r", str(USERS), "-t", f"{SECONDS}s"),
+                *("--stop-timeout", "30"),  # what a user has scheduled it cancels, too
             ],
             cwd=tmp_path,
             capture_output=True,

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from taskflow.services.doctor import Doctor
 from taskflow.services.finding import Finding, Health
 from taskflow.services.home_checks import checks_of
 from taskflow.testing import FakeClock
-from tests.support import aws, backends, database_time, postgres
+from tests.support import aws, backends, database_time
 from tests.support.aws_proxy import aws_proxy
 
 on_files = pytest.mark.parametrize("stores", ["local"], indirect=True)
@@ -413,11 +413,10 @@ def test_payloads_that_cannot_be_reached_are_a_finding_that_ends_nothing(
     home: Path,
     registry: Registry,
     emulated_aws: backends.Emulated,
-    postgres_server: postgres.Postgres,
-    postgres_url_factory: Callable[..., str],
+    postgres_store: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = emulated_aws.stores(postgres_server, postgres_url_factory)
+    settings = emulated_aws.stores(postgres_store)
     with aws_proxy(emulated_aws.url) as proxy:
         for name, value in aws.environment(proxy.url).items():
             monkeypatch.setenv(name, value)

@@ -142,6 +142,7 @@ def test_a_store_is_used_again_as_if_it_were_new(pool: StorePool) -> None:
         "DROP INDEX ix_outbox_due",
         "CREATE TABLE theirs (id int)",
         "CREATE SCHEMA theirs",
+        "UPDATE taskflow_version SET version_num = '9999'",
         "CREATE FUNCTION theirs() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$",
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1', current_database()); END $$",
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 2', current_database()); END $$",
