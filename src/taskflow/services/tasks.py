@@ -18,6 +18,7 @@ from taskflow.core.errors import (
     InvalidTransitionError,
     PayloadCorruptError,
     PayloadMissingError,
+    StoreUnavailableError,
     TaskNotFoundError,
 )
 from taskflow.core.events import Event
@@ -261,8 +262,9 @@ class Tasks:
     def _load(
         self, stored: Sequence[StoredTask], *, results_matter: bool = False, links: bool = False
     ) -> builtins.list[Task]:
-        """With their payloads. What cannot be read is left out, and logged: one damaged file must not hide a task, nor
-        a page of them, from those who look for it. With ``results_matter`` an unreadable result raises."""
+        """With their payloads. What cannot be read is None, and logged: a damaged file, or a payload store that is
+        away, must not hide a task, nor a page of them, from those who look for it. With ``results_matter`` an
+        unreadable result raises."""
         if links:
             stored = [self._with_link(item) for item in stored]
         wanted = [
@@ -272,9 +274,15 @@ class Tasks:
             texts = self._payloads.load(wanted)
         except (PayloadMissingError, PayloadCorruptError):
             texts = self._load_readable(wanted)
+        except StoreUnavailableError as exc:
+            if results_matter and any(item.result_key is not None for item in stored):
+                raise
+            texts = {}
+            log.warning("payloads.unreachable", count=len(wanted), error=exc.detail)
         for task, input_key, result_key in stored:
-            if input_key is not None and input_key in texts:
-                task.args, task.kwargs = orjson.loads(texts[input_key])
+            if input_key is not None:
+                known = texts.get(input_key)
+                task.args, task.kwargs = (None, None) if known is None else orjson.loads(known)
             if result_key is not None and result_key in texts:
                 task.result = orjson.loads(texts[result_key])
             elif result_key is not None and results_matter:

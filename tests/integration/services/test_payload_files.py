@@ -78,7 +78,7 @@ def test_a_lost_arguments_file_fails_the_task_for_good_and_leaves_it_visible(
     letters, _ = engine.runtime.dead_letters.list(DEFAULT_TENANT, limit=10, cursor=None)
     assert [letter.task_id for letter in letters] == [broken]
     tasks, _ = engine.runtime.tasks.list(DEFAULT_TENANT, TaskFilter(), limit=10, cursor=None)
-    assert [(task.task_id, task.args) for task in tasks] == [(sound, ["small"]), (broken, [])]
+    assert [(task.task_id, task.args) for task in tasks] == [(sound, ["small"]), (broken, None)]
 
 
 def test_a_lost_result_is_said_to_be_lost_not_none_but_hides_no_other_task(engine: Engine) -> None:
