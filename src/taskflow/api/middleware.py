@@ -74,6 +74,9 @@ class RequestLog:
         write("http.request", **fields, route=route, duration_ms=round(seconds * 1_000, 3))
 
 
+IS_HEAD = "taskflow.head"  # in the scope: for routes whose answer is large, or elsewhere
+
+
 class AnswerHead:
     """HEAD is answered as GET would be, without the body: for every path, as RFC 9110 §9.1 asks of servers.
 
@@ -94,7 +97,7 @@ class AnswerHead:
             await send(message)
 
         # The server goes by its own scope: what it is told there would make it expect a body.
-        inside = {**scope, "method": "GET"}
+        inside = {**scope, "method": "GET", IS_HEAD: True}
         try:
             await self._app(inside, receive, send_without_body)
         finally:

@@ -53,6 +53,14 @@ def test_a_file_is_answered_as_a_download_that_no_browser_runs(
     assert answer.headers["content-disposition"] == 'attachment; filename="page.html"'
 
 
+def test_how_large_it_is_can_be_asked_without_fetching_it(server_url: str, task_id: str) -> None:
+    """Where it is in S3, too, whose address is signed for GET alone."""
+    answer = httpx.head(f"{server_url}/api/v1/tasks/{task_id}/artifacts/report.csv")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == "text/csv"
+    assert answer.headers["content-length"] == "4"
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [

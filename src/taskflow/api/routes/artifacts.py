@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from starlette.responses import RedirectResponse, Response
 
 from taskflow.api.body import JSONRoute
 from taskflow.api.dependencies import RuntimeParts, TaskId, Tenant
+from taskflow.api.middleware import IS_HEAD
 from taskflow.api.openapi import problems
 from taskflow.api.routes import PREFIX
 from taskflow.api.views import Page, page_response
@@ -61,12 +62,14 @@ def list_artifacts(task_id: TaskId, runtime: RuntimeParts, tenant: Tenant) -> Re
 def get_artifact(
     task_id: TaskId,
     name: Annotated[str, Path(description="Name of the artifact")],
+    request: Request,
     runtime: RuntimeParts,
     tenant: Tenant,
 ) -> Response:
     """The content of one artifact: the file itself, or a redirect to where it is."""
     artifact = runtime.artifacts.find(tenant, task_id, name)
-    if artifact.url is not None:
+    is_head = IS_HEAD in request.scope
+    if artifact.url is not None and not is_head:  # signed for GET alone
         return RedirectResponse(artifact.url, 307, headers={"Cache-Control": "no-store"})
     headers = {
         "Content-Type": artifact.content_type,
@@ -74,6 +77,8 @@ def get_artifact(
         "Cache-Control": "no-store",
         **_HARMLESS,
     }
+    if is_head:
+        return Response(headers={**headers, "Content-Length": str(artifact.size_bytes)})
     return Response(runtime.artifacts.get(tenant, task_id, name), headers=headers)
 
 
