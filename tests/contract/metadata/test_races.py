@@ -273,6 +273,29 @@ def test_only_the_end_of_a_task_waits_for_a_transaction_that_submits_a_dependent
     assert harness.status(TaskKey("default", child.id)) == "pending"
 
 
+def test_who_is_released_may_have_got_a_dependent_in_a_transaction_that_stays_open(
+    harness: MetadataHarness, database_url: str
+) -> None:
+    """The outcome of its parent does not wait for that, nor all others with it."""
+    [parent] = harness.claim(harness.accepted())
+    child = harness.accepted(depends_on=(parent.task_id,))
+    grandchild = harness.new(depends_on=(child.task_id,))
+    hasty = Database(
+        database_url,
+        clock=harness.clock,
+        postgresql=PostgresqlOptions(statement_timeout_seconds=2.0),
+    )
+    finisher = MetadataHarness(hasty, harness.clock, harness.new_id)
+    with closing(psycopg2.connect(database_url)) as callers:
+        harness.submissions.insert_within(callers, [grandchild], max_waiting=0)
+        finisher.finish(outcome(parent, TaskStatus.COMPLETED))
+        assert harness.status(child) == "pending"
+        callers.commit()
+    hasty.close()
+    harness.run(child, TaskStatus.COMPLETED)
+    assert harness.status(TaskKey("default", grandchild.id)) == "pending"
+
+
 def test_a_new_dependent_waits_for_a_task_that_is_ending(harness: MetadataHarness) -> None:
     [parent] = harness.claim(harness.accepted())
     child = harness.new(depends_on=(parent.task_id,))

@@ -78,11 +78,15 @@ class Dependents:
             )
             .join(t, sa.and_(t.c.tenant_id == d.c.tenant_id, t.c.id == d.c.task_id))
         )
-        if (
-            not database.is_sqlite
-        ):  # in one order, so that two that end parents do not wait for each other
-            children = children.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
+        kept = children
+        if not database.is_sqlite:
+            # In one order, so that two that end parents do not wait for each other. Who is released is as unfinished as
+            # before: that waits for nobody who submits what depends on it (`execution_statements.py`).
+            ordered = children.order_by(t.c.tenant_id, t.c.id)
+            children = ordered.with_for_update(of=t)
+            kept = ordered.with_for_update(of=t, key_share=True)
         self._children = database.prepare_rows(children)
+        self._children_to_release = database.prepare_rows(kept)
         p = schema.tasks.alias("parent")
         those = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
         self._hopeless = database.prepare_rows(
@@ -145,7 +149,8 @@ class Dependents:
         """Release what waited only for ``completed``; fail what depends on ``unsuccessful``, and theirs in turn."""
         follow_up = FollowUp([], [])
         if completed:
-            self._release(tx, self._load(tx, completed), follow_up)
+            rows = tx.rows(self._children_to_release, batch=batch_text(completed))
+            self._release(tx, [_Child(*row) for row in rows], follow_up)
         while unsuccessful:
             failed = self._fail(tx, self._load(tx, unsuccessful))
             follow_up.ended.extend(failed)
