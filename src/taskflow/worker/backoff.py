@@ -22,10 +22,9 @@ class Backoff:
         self._cancelled.wait(self.seconds)
         self.lengthen()
 
-    def lengthen(self) -> bool:
-        """For who waits in another way. Returns whether it has just become as long as it gets."""
-        before, self.seconds = self.seconds, min(self._cap, 2 * self.seconds)
-        return before < self.seconds == self._cap
+    def lengthen(self) -> None:
+        """For who waits in another way."""
+        self.seconds = min(self._cap, 2 * self.seconds)
 
     def reset(self) -> None:
         self.seconds = self._first

@@ -20,14 +20,15 @@ log = get_logger(__name__)
 
 MAX_BATCH = 500
 _GATHER_SECONDS = 0.002  # at most, for others whose attempts end
+_CONTENTION_SECONDS = 1.0  # longer than any transaction of TaskFlow's own holds a task
 
 Done = tuple[Run, Outcome]
 
 
 class Finisher:
     """An outcome is kept until it is written; those whose tasks somebody else's transaction holds wait, and no others
-    with them. Only at the end of `stop` is what the store still refuses given up: its
-    leases run out, and other workers take the tasks over."""
+    with them. Only at the end of `stop` is what the store still refuses given up: its leases run out, and other workers
+    take the tasks over."""
 
     def __init__(self, pool: Pool, execution: Execution, heartbeat: Heartbeat) -> None:
         self._pool = pool
@@ -35,6 +36,8 @@ class Finisher:
         self._heartbeat = heartbeat
         self._backoff = Backoff()
         self._contention = Backoff(first_seconds=0.01, cap_seconds=0.64)
+        self._locked_since: float | None = None
+        self._contention_told = False
         self._gives_up = False
         self._writing = threading.Lock()
         self._write_seconds = 0.0  # what the last transaction took
@@ -132,9 +135,17 @@ class Finisher:
         return [done for done in batch if locked and _key(done) in locked]
 
     def _note_contention(self, locked: Sequence[Done]) -> None:
+        """By the clock: who is busy gives them again with every batch, many times a second."""
         if not locked:
             self._contention.reset()
-        elif self._contention.lengthen():
+            self._locked_since, self._contention_told = None, False
+            return
+        self._contention.lengthen()
+        now = self._pool.monotonic()
+        if self._locked_since is None:
+            self._locked_since = now
+        if not self._contention_told and now - self._locked_since >= _CONTENTION_SECONDS:
+            self._contention_told = True
             log.warning(
                 "worker.outcomes_locked",
                 outcomes=len(locked),

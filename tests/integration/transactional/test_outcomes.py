@@ -208,6 +208,30 @@ def test_a_task_that_ends_meanwhile_keeps_no_other_outcome_waiting(
     assert child.result(timeout=30) == 1
 
 
+@pytest.mark.parametrize("kind", ["psycopg2"], indirect=True)
+def test_a_worker_says_once_that_an_outcome_waits_for_long(
+    app: TaskFlow, caller: Caller, gate: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not as soon as it has been given again often: a busy worker does so with every other outcome."""
+    parent = app.submit("waits_for_gate")
+    wait_for(lambda: parent.task().status == "running", "it runs")
+    app.options(connection=caller.connection, depends_on=[parent.id]).submit("echo_back", 1)
+    began = time.monotonic()
+    gate.set()
+
+    def said() -> list[str]:
+        return [line for line in caplog.messages if "worker.outcomes_locked" in line]
+
+    while not said() and time.monotonic() - began < 30:
+        app.submit("echo_back", 1).result(timeout=10)
+    assert time.monotonic() - began >= 1.0
+    for _ in range(10):
+        app.submit("echo_back", 1).result(timeout=10)
+    assert [parent.id in line for line in said()] == [True]
+    caller.commit()
+    assert parent.result(timeout=30) is True
+
+
 def names() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
 
