@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
+import re
 import select
 import shutil
 import signal
@@ -24,6 +25,7 @@ from taskflow.core.errors import TaskFlowError
 from taskflow.listening import free_ports
 
 SUPERUSER = "taskflow"
+_PASSWORD = re.compile(r"((?:^|&)(?:ssl)?password=)[^&]*")
 _PORT_ATTEMPTS = 5
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -89,6 +91,16 @@ def answers(url: str) -> bool:
 def database(url: str, name: str) -> str:
     """The URL of the database ``name`` on the server of ``url``."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def without_password(url: str) -> str:
+    """``url`` as it may be shown. libpq takes a password in the query, too."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    shown = name + (f"{colon}***" if colon else "") + at + host
+    query = _PASSWORD.sub(r"\1***", parts.query)
+    return urlunsplit(parts._replace(netloc=shown, query=query))
 
 
 def create_database(url: str, name: str) -> str:

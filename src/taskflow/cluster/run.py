@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
-from urllib.parse import urlsplit
 
 from taskflow.cluster import certificate, emulator, postgres
 from taskflow.cluster.emulator import Emulator
@@ -225,7 +224,7 @@ def _greeting(plan: Plan, wishes: Wishes) -> str:
         "balancer": plan.balancer_address,
         "API": "  ".join(plan.addresses),
         "workers": "1 process" if wishes.workers == 1 else f"{wishes.workers} processes",
-        "store": _without_password(plan.settings["TASKFLOW_DATABASE_URL"]),
+        "store": postgres.without_password(plan.settings["TASKFLOW_DATABASE_URL"]),
     }
     if plan.emulator is not None:
         rows[str(plan.emulator)] = plan.settings["AWS_ENDPOINT_URL"]
@@ -236,11 +235,3 @@ def _greeting(plan: Plan, wishes: Wishes) -> str:
         lines.append("To trust the certificate of this machine:")
         lines += [f"  {line}" for line in plan.certificate.advice.splitlines()]
     return "\n".join(["TaskFlow runs. Ctrl-C stops.", *lines])
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
