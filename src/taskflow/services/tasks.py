@@ -271,8 +271,6 @@ class Tasks:
             key for item in stored for key in (item.input_key, item.result_key) if key is not None
         ]
         try:
-            texts = self._payloads.load(wanted)
-        except (PayloadMissingError, PayloadCorruptError):
             texts = self._load_readable(wanted)
         except StoreUnavailableError as exc:
             if results_matter and any(item.result_key is not None for item in stored):
@@ -296,6 +294,11 @@ class Tasks:
         return stored._replace(result_key=None)
 
     def _load_readable(self, keys: Sequence[str]) -> dict[str, str]:
+        """All at once; one by one if one of them is missing or damaged. Raises StoreUnavailableError."""
+        try:
+            return self._payloads.load(keys)
+        except (PayloadMissingError, PayloadCorruptError):
+            pass
         texts: dict[str, str] = {}
         for key in keys:
             try:

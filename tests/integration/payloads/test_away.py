@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from taskflow.app import TaskFlow
-from taskflow.core.errors import StoreUnavailableError
+from taskflow.core.errors import PayloadMissingError, StoreUnavailableError
 from tests.integration.payloads.conftest import Bucket
 from tests.integration.payloads.test_result_url import app_with
 from tests.integration.python_api.conftest import serving
@@ -46,6 +46,22 @@ def test_tasks_are_shown_without_what_is_in_s3(app: TaskFlow, proxy: AwsProxy) -
             assert task["result_url"].startswith(proxy.url)
     [task] = app.list().items
     assert task.args == [LARGE]
+
+
+def test_tasks_are_shown_when_s3_goes_away_while_what_is_missing_is_looked_for(
+    app: TaskFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = app.submit("repeat", LARGE)
+    handle.wait(20)
+    errors = iter([PayloadMissingError("one of them is gone"), StoreUnavailableError("S3 is away")])
+
+    def get(_keys: object) -> None:
+        raise next(errors)
+
+    monkeypatch.setattr(app.runtime.payloads, "get", get)
+    [task] = app.list().items
+    assert (task.task_id, task.args, task.kwargs) == (handle.id, None, None)
+    assert list(errors) == []
 
 
 def test_a_result_that_cannot_be_read_now_is_no_result_of_none(
