@@ -37,6 +37,7 @@ class Undelivered:
         crash = WorkerCrashedError(
             "the queue gave up its message: it was received again and again, and no worker got to finish the task"
         )
+        # One that somebody else's transaction holds stays claimed: its lease runs out, and that is the same crash.
         self._execution.finish(
             [(attempt, self._execution.failed(attempt, crash, 0.0)) for attempt in attempts]
         )

@@ -56,7 +56,8 @@ class IdempotencyKeys:
         """Give each of ``tasks`` its key, where it is free. Returns whether all of them were.
 
         On PostgreSQL this waits for transactions that are taking one of them; in one order, so that two of these do
-        not wait for each other. After ``wait_seconds`` (None: however long it takes) it raises StoreLockedError.
+        not wait for each other. After ``wait_seconds`` (None: however long it takes) it raises StoreLockedError; so
+        does from then on whatever else waits that long in this transaction.
         """
         limit = ""
         if wait_seconds is not None and not self._is_sqlite:
