@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.support.backends import migrated
 from tests.support.postgres import Postgres
 
 MAX_DELAY = 900.0
+_LOCKED_SECONDS = 30.0  # others hold a task for a moment; for longer, by mistake of the test
 
 
 @dataclass
@@ -101,7 +103,9 @@ class MetadataHarness:
     def finish(self, *outcomes: Outcome, outbox: bool = False) -> FinishResult:
         """Those whose tasks somebody else holds at that moment are given again, as workers do."""
         result = self.finish_once(*outcomes, outbox=outbox)
+        deadline = time.monotonic() + _LOCKED_SECONDS
         while locked := set(result.locked):
+            assert time.monotonic() < deadline, f"{locked} stay locked"
             left = [o for o in outcomes if TaskKey(o.tenant_id, o.task_id) in locked]
             more = self.finish_once(*left, outbox=outbox)
             result = FinishResult(
