@@ -125,8 +125,10 @@ class Task(BaseModel):
     name: str | None = Field(default=None, description="A label of the submitter's")
     status: TaskStatus
     priority: TaskPriority
-    args: list[JsonValue] | None = Field(default_factory=list)  # None: they cannot be read now
-    kwargs: dict[str, JsonValue] | None = Field(default_factory=dict)
+    args: list[JsonValue] | None = Field(
+        default_factory=list, description="null: they are elsewhere and cannot be read"
+    )
+    kwargs: dict[str, JsonValue] | None = Field(default_factory=dict, description="As args")
     attempt: int = Field(default=0, description="Attempts started so far")
     failure_count: int = Field(default=0, description="Attempts that used up a retry")
     crash_count: int = Field(default=0, description="Attempts whose worker died")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from taskflow import logs
@@ -20,6 +20,8 @@ from taskflow.services.preparation import Preparation, Prepared
 from taskflow.services.sending import Sending
 
 log = logs.get_logger(__name__)
+
+_MOST_LOCKED_KEYS = 3  # that are waited for, of those submitted at the same time
 
 Answer = Accepted | TaskFlowError
 
@@ -165,17 +167,16 @@ class Submissions:
     def _commit(self, tasks: Sequence[NewTask]) -> list[Answer]:
         try:
             result = self._insert(tasks)
-        except StoreLockedError:
+        except StoreLockedError as exc:
             if len(tasks) == 1:
                 raise
-            half = len(tasks) // 2
-            return self._commit_apart([tasks[:half], tasks[half:]])
+            return self._commit_around(tasks, exc)
         except TaskFlowError:
             raise  # the same for all
         except Exception as exc:
             # What the store does not take for a reason nobody foresaw: only its own submitter is to hear of it.
             if len(tasks) > 1:
-                return self._commit_apart([[task] for task in tasks])
+                return [answer for task in tasks for answer in self._commit_part([task])]
             log.exception("task.not_stored", task=tasks[0].task)
             result = InsertResult([TaskFlowError(f"the task cannot be stored: {exc}")], [], [], [])
         self._sending.send(result.to_send)
@@ -184,15 +185,26 @@ class Submissions:
         self._count(tasks, result.answers)
         return result.answers
 
-    def _commit_apart(self, parts: Iterable[Sequence[NewTask]]) -> list[Answer]:
-        """One after the other: what has been stored is answered, whatever becomes of those after it."""
-        answers: list[Answer] = []
-        for part in parts:
-            try:
-                answers += self._commit(part)
-            except TaskFlowError as exc:
-                answers += [exc] * len(part)
-        return answers
+    def _commit_part(self, tasks: Sequence[NewTask]) -> Sequence[Answer]:
+        """One of several, after what there was to be stored at once: what has been stored is answered, whatever becomes
+        of those after it."""
+        try:
+            return self._commit(tasks)
+        except TaskFlowError as exc:
+            return [exc] * len(tasks)
+
+    def _commit_around(self, tasks: Sequence[NewTask], reason: StoreLockedError) -> list[Answer]:
+        """All but those whose key somebody else's open transaction has taken, found by halving. Each of them costs a
+        wait: after some, others that have a key are refused without one."""
+        half = len(tasks) // 2
+        answers = list(self._commit_part(tasks[:half]))
+        rest = tasks[half:]
+        if sum(isinstance(answer, StoreLockedError) for answer in answers) < _MOST_LOCKED_KEYS:
+            return [*answers, *self._commit_part(rest)]
+        without = [task for task in rest if task.idempotency_key is None]
+        stored = iter(self._commit_part(without) if without else ())
+        refused = (reason if task.idempotency_key is not None else next(stored) for task in rest)
+        return [*answers, *refused]
 
     def _insert(self, tasks: Sequence[NewTask]) -> InsertResult:
         starter = self.starter

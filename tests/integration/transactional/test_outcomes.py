@@ -268,3 +268,34 @@ def test_on_sqs_the_relay_sends_its_message_after_the_commit(
         connection.commit()
         assert handle.result(timeout=30) == 7
         assert app.runtime.stores.outbox.next_due_seconds() is None, "it was sent, not only run"
+
+
+@pytest.mark.parametrize("kind", ["psycopg2"], indirect=True)
+def test_many_keys_taken_in_the_transaction_keep_the_others_waiting_no_longer_than_a_few(
+    app: TaskFlow, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"k{n}" for n in range(64)]
+    for key in keys:
+        app.options(idempotency_key=key, connection=caller.connection).submit("echo_back", 1)
+    waits: list[int] = []
+    insert = app.runtime.stores.submissions.insert
+
+    def counted(tasks: Any, **options: Any) -> Any:
+        try:
+            return insert(tasks, **options)
+        except StoreBusyError:
+            waits.append(len(tasks))
+            raise
+
+    monkeypatch.setattr(app.runtime.stores.submissions, "insert", counted)
+    again = [
+        Submission("echo_back", (1,), options=SubmitOptions.of(idempotency_key=key)) for key in keys
+    ]
+    plain = [Submission("echo_back", (n,)) for n in range(64)]
+    mixed = [one for pair in zip(again, plain, strict=True) for one in pair]
+    answers = app.submit_many(mixed, return_errors=True)
+    assert all(isinstance(answer, StoreBusyError) for answer in answers[::2])
+    results = [h.result(timeout=30) for h in answers[1::2] if not isinstance(h, Exception)]
+    assert results == list(range(64))
+    assert waits.count(1) <= 4
+    assert len(waits) <= 20

@@ -56,14 +56,16 @@ class IdempotencyKeys:
         """Give each of ``tasks`` its key, where it is free. Returns whether all of them were.
 
         On PostgreSQL this waits for transactions that are taking one of them; in one order, so that two of these do
-        not wait for each other. After ``wait_seconds`` (None: however long it takes) it raises StoreLockedError; so
-        does from then on whatever else waits that long in this transaction.
+        not wait for each other. After ``wait_seconds`` (None: however long it takes) it raises StoreLockedError.
         """
-        limit = ""
-        if wait_seconds is not None and not self._is_sqlite:
-            limit = f"SET LOCAL lock_timeout = {int(wait_seconds * 1_000)}; "
+        limit_seconds = None if self._is_sqlite else wait_seconds
+        if limit_seconds is not None:
+            tx.before_next(f"SET LOCAL lock_timeout = {int(limit_seconds * 1_000)}")
         rows = sorted((*key, task.id, task.request_hash) for task in tasks if (key := key_of(task)))
-        return tx.run(self._insert, first=limit, batch=batch_text(rows)) == len(rows)
+        taken = tx.run(self._insert, batch=batch_text(rows))
+        if limit_seconds is not None:
+            tx.before_next("SET LOCAL lock_timeout = DEFAULT")
+        return taken == len(rows)
 
 
 def key_of(task: NewTask) -> Key | None:

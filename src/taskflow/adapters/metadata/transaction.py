@@ -70,6 +70,7 @@ class Transaction:
         self._cursor = cursor
         self._read_now = read_now
         self._now: int | None = None
+        self._first = ""
         self._last: dict[Callable[[Transaction, Sequence[Any]], None], list[Any]] = {}
 
     @property
@@ -79,9 +80,13 @@ class Transaction:
             self._now = self._read_now()
         return self._now
 
-    def run(self, statement: Prepared, *, first: str = "", **parameters: Any) -> int:
-        """Execute; returns the number of rows it changed. ``first``: on PostgreSQL, in the same round trip."""
-        self._cursor.execute(first + statement.text, statement.parameters(parameters))
+    def before_next(self, text: str) -> None:
+        """On PostgreSQL: ``text;`` goes to the server together with the next statement, in one round trip."""
+        self._first += f"{text}; "
+
+    def run(self, statement: Prepared, **parameters: Any) -> int:
+        """Execute; returns the number of rows it changed."""
+        self._execute(statement, parameters)
         return int(self._cursor.rowcount)
 
     def run_text(self, text: str, values: Sequence[Any]) -> None:
@@ -90,7 +95,7 @@ class Transaction:
 
     def rows(self, statement: Prepared, **parameters: Any) -> list[Sequence[Any]]:
         """Execute and fetch all rows, of a statement made by `Database.prepare_rows`."""
-        self._cursor.execute(statement.text, statement.parameters(parameters))
+        self._execute(statement, parameters)
         return fetch(self._cursor, statement)
 
     def at_end(self, write: Callable[[Transaction, Sequence[T]], None], items: Iterable[T]) -> None:
@@ -104,6 +109,10 @@ class Transaction:
         for write, items in self._last.items():
             write(self, items)
         self._last.clear()
+
+    def _execute(self, statement: Prepared, parameters: Mapping[str, Any]) -> None:
+        first, self._first = self._first, ""
+        self._cursor.execute(first + statement.text, statement.parameters(parameters))
 
 
 def fetch(cursor: Any, statement: Prepared) -> list[Sequence[Any]]:
