@@ -14,7 +14,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.server import ROOT, START_SECONDS, free_port
+from tests.support.ports import free_port
+from tests.support.server import ROOT, START_SECONDS
 
 TOKEN = "an-admin-token"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}

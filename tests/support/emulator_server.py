@@ -11,7 +11,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.run import report, serving
 
 ROOT = Path(__file__).parents[2]
@@ -45,9 +45,7 @@ def main(kind: str, owner_pid: int, lock_path: Path) -> None:
 
 
 def start(kind: str, home: Path) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "HOME": str(home),

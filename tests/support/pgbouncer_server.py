@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg2
 
+from tests.support.ports import free_port
 from tests.support.run import report, serving
-from tests.support.server import free_port
 
 _START_SECONDS = 30.0
 # Every transaction may get another connection, and none finds anything that the one before has left on it.

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 
 from tests.support.balancer import balancing
-from tests.support.server import ROOT, START_SECONDS, free_port, wait_until_healthy
+from tests.support.ports import free_port
+from tests.support.server import ROOT, START_SECONDS, wait_until_healthy
 from tests.support.waiting import wait_for
 
 ROUNDS = 2

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from taskflow.cluster.emulator import answers
-from taskflow.listening import free_ports
 from tests.acceptance.crash.processes import Nursery, Process
+from tests.support.ports import free_port
 
 INSTANCES = 3
 WORKERS = 3
@@ -36,7 +36,7 @@ class Fleet:
         self._environment = dict(environment)
         self._roles = dict(roles)
         self._rng = rng
-        self.ports = tuple(free_ports(INSTANCES))
+        self.ports = tuple(free_port() for _ in range(INSTANCES))
         self.deaths: dict[int, float] = {}
         self._processes: dict[str, Process] = {}
         for number in range(INSTANCES):

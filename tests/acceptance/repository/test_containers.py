@@ -18,8 +18,8 @@ import yaml
 from typer.main import get_command
 
 from taskflow.cli.program import program
-from taskflow.listening import free_ports
 from taskflow.settings import Settings
+from tests.support.ports import free_port
 from tests.support.server import ROOT, serving
 
 COMMANDS = set(get_command(program).commands)  # type: ignore[attr-defined]
@@ -101,7 +101,7 @@ def test_one_health_check_fits_api_and_worker(stages: dict[str, Stage], tmp_path
         done = subprocess.run([sys.executable, *words], stderr=subprocess.DEVNULL, check=False)
         return done.returncode == 0
 
-    assert not is_well(free_ports(1)[0])
+    assert not is_well(free_port())
     taskflow = Path(sys.executable).with_name("taskflow")
     for name, command in (
         ("api", (taskflow, "api")),

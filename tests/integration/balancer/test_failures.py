@@ -31,7 +31,8 @@ from tests.support.balancer import (
     read_until,
 )
 from tests.support.instance import Instance, running
-from tests.support.server import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.server import ROOT
 from tests.support.waiting import wait_for
 
 QUICK = {

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.balancer import balancing, connection, converse, read_all
 from tests.support.instance import Instance
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 
 def code_of(answer: bytes) -> str:

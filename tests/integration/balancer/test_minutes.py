@@ -14,7 +14,8 @@ import websockets.sync.client
 
 from tests.support.balancer import balancing
 from tests.support.instance import Instance
-from tests.support.server import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.server import ROOT
 from tests.support.waiting import wait_for
 
 SECONDS = 130  # more than twice the silence that an exchange is allowed, and six pings

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.integration.balancer.corpus import CASES, HIDDEN, Case
 from tests.support.balancer import BalancerProcess, balancing, converse
 from tests.support.instance import Instance, running
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ")
 

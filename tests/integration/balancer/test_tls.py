@@ -16,7 +16,7 @@ import trustme
 
 from tests.support.balancer import BalancerProcess, balancing, connection, converse, read_until
 from tests.support.instance import Instance
-from tests.support.server import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
 

@@ -20,8 +20,8 @@ from taskflow import __version__
 from taskflow.app import TaskFlow
 from taskflow.client import Client
 from taskflow.core.task import TaskStatus
-from taskflow.listening import free_ports
 from tests.integration.cli.conftest import PATIENCE_SECONDS, Cli, until
+from tests.support.ports import free_port
 
 
 @dataclass
@@ -153,7 +153,7 @@ def test_a_worker_says_over_http_whether_it_runs_and_lets_attempts_finish(
     processes: Processes, directory: Path
 ) -> None:
     _, url = processes.api()
-    [port] = free_ports(1)
+    port = free_port()
     process, log = processes.worker(f"--health-port={port}")
     health = f"http://127.0.0.1:{port}/health"
 
