@@ -76,7 +76,7 @@ def claim_at_once(database: Database) -> sa.Select[Any]:
         .cte("claimed")
     )
     events = e.insert().from_select(
-        _EVENT_COLUMNS, sa.select(*_started_event(claimed.c)).select_from(claimed)
+        EVENT_COLUMNS, sa.select(*_started_event(claimed.c)).select_from(claimed)
     )
     return (
         sa.select(*claimed.c, *_input_columns())
@@ -85,7 +85,7 @@ def claim_at_once(database: Database) -> sa.Select[Any]:
     )
 
 
-_EVENT_COLUMNS = ["tenant_id", "task_id", "type", "at", "attempt", "data"]
+EVENT_COLUMNS = ["tenant_id", "task_id", "type", "at", "attempt", "data"]
 
 
 def _started_event(task: Any) -> list[sa.ColumnElement[Any]]:
@@ -108,7 +108,7 @@ def started_events(database: Database) -> sa.sql.dml.Insert:
         .join(t, _is(batch))
         .where(t.c.lease_token == sa.bindparam("token", type_=INTEGER))
     )
-    return schema.events.insert().from_select(_EVENT_COLUMNS, rows)
+    return schema.events.insert().from_select(EVENT_COLUMNS, rows)
 
 
 def _started_columns() -> list[sa.Column[Any]]:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, INTEGER, NUMBER, TEXT, batch_table
 from taskflow.adapters.metadata.database import Database
+from taskflow.adapters.metadata.execution_statements import EVENT_COLUMNS
 from taskflow.adapters.metadata.statuses import one_of
 from taskflow.core.events import EventType
 from taskflow.core.task import FINAL, TaskStatus
@@ -115,7 +116,7 @@ def _results(database: Database, written: sa.CTE) -> Any:
 def _events(written: sa.CTE, now: sa.ColumnElement[int]) -> sa.sql.dml.Insert:
     w = written.c
     return schema.events.insert().from_select(
-        ["tenant_id", "task_id", "type", "at", "attempt", "data"],
+        EVENT_COLUMNS,
         sa.select(w.tenant_id, w.id, w.event, now, w.attempt, w.data),
     )
 
