@@ -270,7 +270,7 @@ class Execution:
     def heartbeat(
         self, attempts: Sequence[Attempt], progress: Mapping[str, tuple[float, str | None]]
     ) -> HeartbeatResult:
-        """Extend leases and visibility, write ``progress`` by task id, bring back who is cancelled or lost."""
+        """Extend leases, write ``progress`` by task id, bring back who is cancelled or lost."""
         leases = [
             Lease(
                 a.task.tenant_id,
@@ -280,12 +280,12 @@ class Execution:
             )
             for a in attempts
         ]
-        result = self._store.heartbeat(leases, lease_seconds=self._lease_seconds)
-        lost = set(result.lost)
-        receipts = [a.receipt for a in attempts if (a.task.tenant_id, a.task.task_id) not in lost]
-        if receipts:
-            self._queue.extend(receipts, self._lease_seconds)
-        return result
+        return self._store.heartbeat(leases, lease_seconds=self._lease_seconds)
+
+    def keep_hidden(self, attempts: Sequence[Attempt]) -> None:
+        """Extend the visibility timeout of their messages, as `heartbeat` extends their leases."""
+        if attempts:
+            self._queue.extend([a.receipt for a in attempts], self._lease_seconds)
 
 
 _EVENT_OF = {

@@ -7,6 +7,7 @@ import threading
 
 from taskflow.core.errors import AttemptCancelledError, StoreUnavailableError, WorkerCrashedError
 from taskflow.logs import get_logger
+from taskflow.ports.metadata import HeartbeatResult
 from taskflow.services.execution import Execution
 from taskflow.worker.pool import Pool, find
 from taskflow.worker.run import Run
@@ -32,6 +33,7 @@ class Heartbeat:
         self._next_write = 0.0  # of progress, not before
         self._has_progress = False
         self._stopping = False
+        self._writing = threading.Lock()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="taskflow-heartbeat", daemon=True)
 
@@ -58,7 +60,8 @@ class Heartbeat:
 
     def write_progress(self, runs: list[Run]) -> None:
         """What has not been written yet of these, before their outcomes are. Raises StoreUnavailableError."""
-        self._beat([run for run in runs if run.has_unwritten_progress])
+        if any(run.has_unwritten_progress for run in runs):
+            self._write(runs, only_progress=True)
 
     def _work(self) -> None:
         while self._sleep():
@@ -105,13 +108,9 @@ class Heartbeat:
     def _beat(self, runs: list[Run]) -> None:
         if not runs:
             return
-        written = {run: run.progress for run in runs if run.has_unwritten_progress}
-        progress = {
-            run.attempt.task.task_id: value for run, value in written.items() if value is not None
-        }
-        result = self._execution.heartbeat([run.attempt for run in runs], progress)
-        for run, value in written.items():
-            run.written_progress = value
+        result = self._write(runs)
+        lost = find(runs, result.lost)
+        self._execution.keep_hidden([run.attempt for run in runs if run not in lost])
         for run in find(runs, result.cancel_requested):
             self._pool.end(
                 run,
@@ -119,7 +118,6 @@ class Heartbeat:
                 grace_seconds=self._pool.options.cancel_grace_seconds,
             )
         newest = {run.attempt.task.task_id: run for run in sorted(runs, key=_attempt_number)}
-        lost = find(runs, result.lost)
         for run in lost:
             # A task taken over from this worker may have come back to it: then only the older attempt is lost.
             is_older = newest[run.attempt.task.task_id] is not run
@@ -128,6 +126,21 @@ class Heartbeat:
             )
             if run in self._pool.leased and (is_older or is_alone):  # not finished meanwhile
                 self._pool.end(run, WorkerCrashedError("its lease was lost"))
+
+    def _write(self, runs: list[Run], *, only_progress: bool = False) -> HeartbeatResult:
+        """One at a time: what an attempt reported last is written last."""
+        with self._writing:
+            written = {run: run.progress for run in runs if run.has_unwritten_progress}
+            progress = {
+                run.attempt.task.task_id: value
+                for run, value in written.items()
+                if value is not None
+            }
+            told = written if only_progress else runs
+            result = self._execution.heartbeat([run.attempt for run in told], progress)
+            for run, value in written.items():
+                run.written_progress = value
+        return result
 
 
 def _attempt_number(run: Run) -> int:

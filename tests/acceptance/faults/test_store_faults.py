@@ -42,11 +42,11 @@ class Held:
 
     def watch(self) -> None:
         """``refused`` is set when an outcome could not be written."""
-        finish: Callable[[Any], None] = self.app.runtime.execution.finish
+        finish: Callable[[Any], Any] = self.app.runtime.execution.finish
 
-        def watched(done: Any) -> None:
+        def watched(done: Any) -> Any:
             try:
-                finish(done)
+                return finish(done)
             except StoreUnavailableError:
                 self.refused.set()
                 raise

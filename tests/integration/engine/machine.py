@@ -411,6 +411,7 @@ class EngineMachine(RuleBasedStateMachine):
         process = self._process(which)
         result = process.runtime.execution.heartbeat(process.attempts, {})
         held = [a for a in process.attempts if self.by_id[a.task.task_id].owner is a]
+        process.runtime.execution.keep_hidden(held)
         for attempt in held:
             task = self.by_id[attempt.task.task_id]
             task.lease_until = self.clock.now_us() + int(LEASE_SECONDS * SECOND)

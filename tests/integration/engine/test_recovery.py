@@ -74,6 +74,7 @@ def test_a_clock_that_jumps_forward_takes_no_task_from_a_living_worker(
     assert other.recovery.run_once() == 0, "an expired lease alone is believed only after a while"
     clock.advance(1)
     working.execution.heartbeat([attempt], {})
+    working.execution.keep_hidden([attempt])
     clock.advance(29)
     assert other.recovery.run_once() == 0
     clock.advance(9)

@@ -413,6 +413,7 @@ def test_a_heartbeat_keeps_lease_and_message_and_writes_progress(engines: Engine
     for n in range(10):
         engine.clock.advance(8)
         result = engine.runtime.execution.heartbeat([attempt], {task_id: (n * 10.0, f"step {n}")})
+        engine.runtime.execution.keep_hidden([attempt])
         assert result.lost == []
         assert other.runtime.recovery.run_once() == 0
         assert engine.start() == []

@@ -113,6 +113,7 @@ def test_a_clock_that_jumps_forward_steals_nothing_from_a_living_worker(engines:
         assert other.runtime.recovery.run_once() == 0
         worker.clock.advance(1)
         assert worker.runtime.execution.heartbeat([attempt], {}).lost == []
+        worker.runtime.execution.keep_hidden([attempt])
     worker.succeed(attempt)
     assert worker.get(task_id).attempt == 1
 

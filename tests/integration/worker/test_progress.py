@@ -41,6 +41,36 @@ def test_many_reports_become_few_writes_and_the_last_one_is_kept(engine: Engine)
     assert 1 <= engine.events(task_id).count("task.progress") <= 2 + 4 * (seconds + 1)
 
 
+def test_what_a_heartbeat_still_writes_is_not_written_over_what_was_reported_last(
+    engine: Engine,
+) -> None:
+    heartbeat = engine.runtime.execution.heartbeat
+    older_on_its_way, older_written, newer_written = (threading.Event() for _ in range(3))
+
+    def late(attempts: Any, progress: Any) -> HeartbeatResult:
+        if threading.current_thread().name == "taskflow-heartbeat":
+            older_on_its_way.set()
+            newer_written.wait(0.5)  # is not set if the newer one is kept waiting meanwhile
+            result = heartbeat(attempts, progress)
+            older_written.set()
+        else:
+            result = heartbeat(attempts, progress)
+            newer_written.set()
+            older_written.wait(0.5)
+        return result
+
+    engine.runtime.execution.heartbeat = late  # type: ignore[method-assign]
+
+    @engine.handler
+    def report(ctx: TaskContext) -> None:
+        ctx.progress(50, "half way")
+        assert older_on_its_way.wait(20)
+        ctx.progress(100, "done")
+
+    task = engine.run("report")
+    assert (task.progress, task.progress_message) == (100, "done")
+
+
 @pytest.mark.parametrize(
     ("percent", "message"), [(-1, None), (100.1, None), (float("nan"), None), (1, "x" * 501)]
 )

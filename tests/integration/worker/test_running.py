@@ -151,9 +151,9 @@ def test_many_short_tasks_share_transactions(make_engine: Any) -> None:
     batches: list[int] = []
     finish = engine.runtime.execution.finish
 
-    def counted(done: Any) -> None:
+    def counted(done: Any) -> Any:
         batches.append(len(done))
-        finish(done)
+        return finish(done)
 
     engine.runtime.execution.finish = counted
     ids = engine.submit_many("noop", [(n,) for n in range(2_000)])
@@ -166,10 +166,10 @@ def test_many_short_tasks_share_transactions(make_engine: Any) -> None:
 def test_outcomes_wait_for_a_store_that_is_away(engine: Engine) -> None:
     finish, refused = engine.runtime.execution.finish, threading.Semaphore(3)
 
-    def unreliable(done: Any) -> None:
+    def unreliable(done: Any) -> Any:
         if refused.acquire(blocking=False):
             raise StoreUnavailableError("locked by somebody else")
-        finish(done)
+        return finish(done)
 
     engine.runtime.execution.finish = unreliable  # type: ignore[method-assign]
     assert engine.works()
@@ -180,9 +180,9 @@ def test_a_slot_with_nothing_else_to_do_writes_its_outcome_itself(engine: Engine
     finish = engine.runtime.execution.finish
     writers: list[str] = []
 
-    def noted(done: Any) -> None:
+    def noted(done: Any) -> Any:
         writers.append(threading.current_thread().name)
-        finish(done)
+        return finish(done)
 
     engine.runtime.execution.finish = noted  # type: ignore[method-assign]
     for _ in range(5):
@@ -213,10 +213,10 @@ def test_an_outcome_that_cannot_be_written_does_not_keep_back_the_others(make_en
     ids = engine.submit_many("noop", [(n,) for n in range(50)])
     finish = engine.runtime.execution.finish
 
-    def choosy(done: Any) -> None:
+    def choosy(done: Any) -> Any:
         if any(attempt.task.task_id == ids[7] for attempt, _ in done):
             raise RuntimeError("a fault of ours")
-        finish(done)
+        return finish(done)
 
     engine.runtime.execution.finish = choosy
     engine.worker.start()
