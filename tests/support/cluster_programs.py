@@ -10,14 +10,14 @@ from pathlib import Path
 def steady() -> None:
     """Touches the file argv[1], runs until SIGTERM, and adds its name to the file argv[2]."""
     name, ready, stopped = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGTERM}
+    )  # it may come as soon as we are ready
     print(f"{name} runs", flush=True)
     ready.touch()
-    try:
-        signal.pause()
-    finally:
-        with stopped.open("a") as file:
-            file.write(f"{name}\n")
+    signal.sigwait({signal.SIGTERM})
+    with stopped.open("a") as file:
+        file.write(f"{name}\n")
 
 
 def stubborn() -> None:

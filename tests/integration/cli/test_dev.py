@@ -135,7 +135,7 @@ def test_the_second_signal_gives_them_back_at_once(dev: Dev, directory: Path) ->
     dev.process.send_signal(signal.SIGTERM)
 
     assert dev.finish() == 1
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20  # not the 30 s that they would be given
     assert "Traceback" not in dev.log
     with TaskFlow(home=directory / ".taskflow", num_workers=0, tasks=()) as app:
         task = app.get(held.id)
@@ -147,7 +147,7 @@ def test_an_idle_server_stops_soon(dev: Dev) -> None:
     dev.process.send_signal(signal.SIGINT)
 
     assert dev.finish() == 0
-    assert time.monotonic() - began < 5  # not the 30 s that busy workers would be given
+    assert time.monotonic() - began < 20  # not the 30 s that busy workers would be given
 
 
 def test_a_port_that_is_taken_is_one_clear_sentence(directory: Path) -> None:

@@ -57,8 +57,8 @@ class Stage:
         act = then or self.supervisor.request_stop
         return self.supervisor.run(lambda: threading.Thread(target=act).start())
 
-    def until_said(self, text: str) -> None:
-        while text not in self.output.getvalue():
+    def until_said(self, text: str, *, times: int = 1) -> None:
+        while self.output.getvalue().count(text) < times:
             threading.Event().wait(0.01)
 
     def pid_of(self, name: str) -> int:
@@ -113,12 +113,11 @@ def test_one_that_dies_is_started_again_with_the_steps_it_needs(stage: Stage) ->
 
 def test_the_back_off_grows(stage: Stage) -> None:
     def kill_twice() -> None:
-        for delay in ("0.5", "1"):
+        for times, delay in enumerate(("0.5", "1"), start=1):
+            (stage.directory / "base.ready").unlink()
             os.kill(stage.pid_of("base"), signal.SIGKILL)
             stage.until_said(f"started again in {delay} s")
-            (stage.directory / "base.ready").unlink(missing_ok=True)
-            while not (stage.directory / "base.ready").exists():
-                threading.Event().wait(0.01)
+            stage.until_said("base is back", times=times)
         stage.supervisor.request_stop()
 
     assert stage.run([stage.steady("base")], then=kill_twice) == 0

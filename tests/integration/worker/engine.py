@@ -11,6 +11,7 @@ from taskflow.bootstrap import Runtime, build
 from taskflow.core.registry import Handler, Registry, TaskOptions
 from taskflow.core.submission import Submission, SubmitOptions
 from taskflow.core.task import DEFAULT_TENANT, Task, TaskStatus
+from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import TaskKey
 from taskflow.settings import Settings
 from taskflow.worker.worker import Worker
@@ -27,7 +28,7 @@ class Engine:
             "num_workers": 2,
             "retry_base_seconds": 0.0,
             "cancel_grace_seconds": 0.1,
-            "abandon_grace_seconds": 0.1,
+            "abandon_grace_seconds": 5.0,  # what can be interrupted may take its time
             "default_max_retries": 0,
         }
         self.settings = Settings(_env_file=None, **(defaults | settings))
@@ -35,6 +36,7 @@ class Engine:
         self.runtime: Runtime = build(self.settings, registry=self.registry)
         self.worker = Worker.from_runtime(self.runtime)
         self.runtime.tasks.on_cancel(self.worker.cancel)
+        self._held: HeldClock | None = None
 
     def handler(
         self,
@@ -89,9 +91,58 @@ class Engine:
             self.handler(lambda: "yes", name="still_alive")
         return self.run("still_alive").result == "yes"
 
+    def hold_time(self) -> HeldClock:
+        """The clock of its worker, if that is started from here on."""
+        self._held = HeldClock(self.worker._clock)
+        self.worker._clock = self._held
+        return self._held
+
+    def make_known_as_short(self, task: str, *args: Any) -> None:
+        """Its worker claims such tasks ahead: one of the first may have met a pause, and be taken for long."""
+        crew = self.worker._crew
+        assert crew is not None
+        for _ in range(100):
+            self.run(task, *args)
+            if crew.pool.claim_ahead.limit(1) > 0:
+                return
+        raise AssertionError(f"{task} is not short")
+
+    def wait_until_idle(self) -> None:
+        """Nothing is here: of an attempt whose outcome can be seen, message and lease are not yet forgotten."""
+        crew = self.worker._crew
+        assert crew is not None
+        wait_for(lambda: not crew.pool.leased, "nothing is left to be done")
+
     def close(self) -> None:
+        if self._held is not None:
+            self._held.go_on()
         self.worker.stop(grace_seconds=0.0)
         self.runtime.close()
+
+
+class HeldClock:
+    """Stands still until `go_on`: what must not be over before the test has looked, is not.
+
+    Who waits for a moment looks again when it would have come without this clock, and waits once more.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.now_us = clock.now_us
+        self._clock = clock
+        self._behind_seconds = 0.0
+        self._held_at: float | None = clock.monotonic()
+
+    def monotonic(self) -> float:
+        held_at = self._held_at
+        return self._clock.monotonic() - self._behind_seconds if held_at is None else held_at
+
+    def hold(self) -> None:
+        self._held_at = self.monotonic()
+
+    def go_on(self) -> None:
+        if self._held_at is not None:
+            self._behind_seconds = self._clock.monotonic() - self._held_at
+            self._held_at = None
 
 
 class Gate:

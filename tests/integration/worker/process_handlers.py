@@ -72,7 +72,8 @@ async def process_coroutine(x: int) -> int:
 @in_process()
 def hang_with_child(pids: str) -> None:
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    Path(pids).write_text(f"{os.getpid()} {other.pid}")
+    Path(f"{pids}.new").write_text(f"{os.getpid()} {other.pid}")
+    os.rename(f"{pids}.new", pids)
     other.wait()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from taskflow.core.errors import QueueFullError, StoreUnavailableError
 from taskflow.core.submission import Accepted, Submission, SubmitOptions
-from taskflow.core.task import TaskPriority, TaskStatus
+from taskflow.core.task import DEFAULT_TENANT, TaskPriority, TaskStatus
 from tests.integration.worker.engine import Engine, Gate, is_pending, wait_for
 from tests.support import waiting as support
 
@@ -173,7 +173,8 @@ def test_a_slot_kept_for_a_submission_that_fails_is_free_again(
     working(engine)
     engine.submit("long")
     gate.wait_for()
-    waiting = engine.submit("short", delay=0.3)
+    other = engine.submit("short", delay=600)
+    engine.cancel(other)
     insert = engine.runtime.stores.submissions.insert
     storing, fail = threading.Event(), threading.Event()
 
@@ -196,7 +197,8 @@ def test_a_slot_kept_for_a_submission_that_fails_is_free_again(
     submitting.start()
     assert storing.wait(20)
     # Meanwhile the slot runs what comes from the queue; then the claimer believes that there is no room.
-    engine.final(waiting)
+    engine.runtime.tasks.retry(DEFAULT_TENANT, other)
+    engine.final(other)
     crew = engine.worker._crew
     assert crew is not None
     wait_for(lambda: crew.pool.claimer_waits, "the claimer waits for room")
@@ -280,15 +282,17 @@ def test_a_quiet_tenant_starts_at_once_beside_the_backlog_of_another(
     engine.run("short")
     engine.run("short")
     submit, wait = engine.runtime.submissions.submit, engine.runtime.tasks.wait
-    submit("noisy", [Submission("short")] * 1_500)
+    submit("noisy", [Submission("short")] * 500)
     claimed = claims(engine)
     quiet = set()
     for _ in range(20):
+        submit(
+            "noisy", [Submission("short")] * 50
+        )  # however long the rest took, there is a backlog
         [answer] = submit("quiet", [Submission("short")])
         assert isinstance(answer, Accepted)
         assert wait("quiet", answer.task_id, 20).status is TaskStatus.COMPLETED
         quiet.add(answer.task_id)
-    assert engine.runtime.stores.insights.counts("noisy").active_by_priority
     assert len(quiet - set(claimed)) >= 3, "few were started as they were stored"
 
 
@@ -298,9 +302,22 @@ def test_the_backlog_of_a_higher_priority_goes_first(make_engine: Callable[..., 
     engine.worker.start()
     engine.run("short")
     until_it_waits(engine)
+    start, claiming, go_on = engine.runtime.execution.start, threading.Event(), threading.Event()
+
+    def held(*args: Any, **options: Any) -> Any:
+        claiming.set()
+        assert go_on.wait(20)
+        return start(*args, **options)
+
+    engine.runtime.execution.start = held  # type: ignore[method-assign]
     high = Submission("short", options=SubmitOptions.of(priority=TaskPriority.HIGH))
     engine.runtime.submissions.submit("noisy", [high] * 300)
+    assert claiming.wait(20)
+    engine.wait_until_idle()
     claimed = claims(engine)
-    task_id = engine.submit("short", priority="low")
+    task_id = engine.submit(
+        "short", priority="low"
+    )  # the slot is free, and most of the others wait
+    go_on.set()
     engine.final(task_id)
     assert task_id in claimed

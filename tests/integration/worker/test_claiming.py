@@ -184,7 +184,7 @@ def test_a_task_waits_until_what_it_needs_is_free(
 def test_resources_are_free_again_however_an_attempt_ends(
     make_engine: Callable[..., Engine],
 ) -> None:
-    engine = make_engine(num_workers=2, worker_resources="gpu=1")
+    engine = make_engine(num_workers=2, worker_resources="gpu=1", abandon_grace_seconds=0.1)
 
     def use_gpu(how: str) -> None:
         if how == "spin":

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from taskflow.core.task import ErrorClass, Task, TaskStatus
@@ -74,7 +75,7 @@ def test_what_a_handler_returns_after_its_time_is_not_its_result(engine: Engine)
 
 
 def test_a_thread_blocked_in_c_code_is_abandoned_and_replaced(make_engine: Any, gate: Gate) -> None:
-    engine = make_engine(num_workers=1)
+    engine = make_engine(num_workers=1, abandon_grace_seconds=0.1)
 
     @engine.handler
     def block() -> None:
@@ -94,7 +95,7 @@ def test_a_thread_blocked_in_c_code_is_abandoned_and_replaced(make_engine: Any, 
 def test_an_abandoned_thread_ends_when_it_comes_back_and_its_result_is_dropped(
     make_engine: Any, gate: Gate
 ) -> None:
-    engine = make_engine(num_workers=1)
+    engine = make_engine(num_workers=1, abandon_grace_seconds=0.1)
     thread: list[threading.Thread] = []
 
     @engine.handler
@@ -128,7 +129,7 @@ def test_a_coroutine_is_cancelled(engine: Engine) -> None:
 
 
 def test_a_coroutine_that_swallows_its_cancellation_is_abandoned(make_engine: Any) -> None:
-    engine = make_engine(num_workers=1)
+    engine = make_engine(num_workers=1, abandon_grace_seconds=0.1)
     release: list[Any] = []
 
     @engine.handler
@@ -153,7 +154,9 @@ def test_a_coroutine_that_swallows_its_cancellation_is_abandoned(make_engine: An
     assert engine.get(task_id).result is None
 
 
-def test_a_blocked_event_loop_is_replaced(engine: Engine, gate: Gate) -> None:
+def test_a_blocked_event_loop_is_replaced(make_engine: Any, gate: Gate) -> None:
+    engine = make_engine(abandon_grace_seconds=0.1)
+
     @engine.handler
     async def block() -> None:
         gate.pass_through()
@@ -163,19 +166,25 @@ def test_a_blocked_event_loop_is_replaced(engine: Engine, gate: Gate) -> None:
         await asyncio.sleep(0)
         return "polite"
 
+    engine.worker.start()
     blocking = engine.submit("block", timeout=0.1)
     gate.wait_for()
-    innocent = engine.submit("polite", timeout=0.2)  # never gets a turn on that loop
+    innocent = engine.submit("polite", timeout=1.0)  # never gets a turn on that loop
     assert "abandoned" in assert_timed_out(engine.final(blocking))
     task = engine.final(innocent)
     assert (task.status, task.result, task.failure_count) == (TaskStatus.COMPLETED, "polite", 0)
 
 
-def test_a_process_is_killed_with_everything_it_started(engine: Engine, tmp_path: Any) -> None:
-    engine.registry = engine.runtime.registry
-    process_handlers.add_to(engine.runtime.registry)
+def test_a_process_is_killed_with_everything_it_started(make_engine: Any, tmp_path: Path) -> None:
+    engine = make_engine()
+    process_handlers.add_to(engine.registry)
+    clock = engine.hold_time()
+    engine.worker.start()
     pids = tmp_path / "pids"
-    assert_timed_out(engine.run("hang_with_child", str(pids), timeout=0.3))
+    task_id = engine.submit("hang_with_child", str(pids), timeout=0.3)
+    wait_for(pids.exists, "both processes are there")
+    clock.go_on()
+    assert_timed_out(engine.final(task_id))
     handler_pid, grandchild_pid = map(int, pids.read_text().split())
     wait_for(
         lambda: not is_alive(handler_pid) and not is_alive(grandchild_pid),
@@ -186,7 +195,7 @@ def test_a_process_is_killed_with_everything_it_started(engine: Engine, tmp_path
 
 def test_timeouts_next_to_the_end_of_the_handler_hit_nothing_else(make_engine: Any) -> None:
     """Handlers that take about as long as they may: every one has one outcome, and no interrupt gets out of them."""
-    engine = make_engine(num_workers=2, abandon_grace_seconds=5.0)
+    engine = make_engine(num_workers=2)
 
     @engine.handler
     def about(seconds: float) -> str:
@@ -196,7 +205,9 @@ def test_timeouts_next_to_the_end_of_the_handler_hit_nothing_else(make_engine: A
         return "in time"
 
     engine.worker.start()
-    ids = engine.submit_many("about", [(0.004 + 0.00002 * n,) for n in range(200)], timeout=0.006)
+    # The first ones are in time however busy the machine is, the last ones never.
+    durations = [0.0] * 20 + [0.004 + 0.00002 * n for n in range(200)]
+    ids = engine.submit_many("about", [(seconds,) for seconds in durations], timeout=0.006)
     outcomes = [engine.final(task_id) for task_id in ids]
     for task in outcomes:
         assert (task.status, task.result) == (TaskStatus.COMPLETED, "in time") or assert_timed_out(
@@ -212,7 +223,7 @@ def test_a_handler_inside_the_engine_is_interrupted_only_when_it_has_left_it(
     make_engine: Any,
 ) -> None:
     """Its submission goes through a transaction that other submitters may share."""
-    engine = make_engine(abandon_grace_seconds=5.0)
+    engine = make_engine()
     broken: list[BaseException] = []
     inserted = threading.Event()
     insert = engine.runtime.stores.submissions.insert
@@ -243,10 +254,7 @@ def test_a_handler_inside_the_engine_is_interrupted_only_when_it_has_left_it(
     assert broken == []
 
 
-def test_a_handler_that_waits_for_another_task_is_interrupted(make_engine: Any) -> None:
-    engine = make_engine(abandon_grace_seconds=5.0)
-    engine.worker.start()
-
+def test_a_handler_that_waits_for_another_task_is_interrupted(engine: Engine) -> None:
     @engine.handler
     def waits() -> None:
         other = engine.submit("other", delay=600)
