@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 
-from taskflow import TaskFlow, TaskStatus
-from taskflow.core.errors import StoreUnavailableError
+from taskflow import TaskStatus
 from tests.acceptance.crash.processes import Process
 from tests.acceptance.faults.conftest import PATIENCE_SECONDS, Place
 
@@ -60,12 +61,12 @@ def test_without_knowing_that_a_process_is_dead_its_lease_has_to_run_out(place: 
 
 def test_a_process_that_was_suspended_cannot_write_under_its_lost_lease(place: Place) -> None:
     with (
-        place.submitting(database_busy_timeout_seconds=0.1) as app,
+        place.submitting() as app,
         place.working(lease_seconds=1, num_workers=1) as first,
     ):
         handle = app.submit("fault.until_told")
         first.expect(f"started {handle.id} 1")
-        suspend(first, app)
+        suspend(first, place)
         with place.working(lease_seconds=1) as second:
             second.expect(f"started {handle.id} 2")
             first.tell("from the zombie")
@@ -79,16 +80,19 @@ def test_a_process_that_was_suspended_cannot_write_under_its_lost_lease(place: P
         assert events.count("task.completed") == 1
 
 
-def suspend(process: Process, app: TaskFlow) -> None:
+def suspend(process: Process, place: Place) -> None:
     """At a moment when it does not hold SQLite's write lock: then everybody would have to wait for it."""
-    while True:
-        process.suspend()
-        try:
-            app.runtime.stores.maintenance.ping()
-        except StoreUnavailableError:
-            process.signal(signal.SIGCONT)
-        else:
-            return
+    database = place.home / "taskflow.db"
+    with closing(sqlite3.connect(database, timeout=0.1, isolation_level=None)) as connection:
+        while True:
+            process.suspend()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            except sqlite3.OperationalError:  # it is locked
+                process.signal(signal.SIGCONT)
+            else:
+                return
 
 
 def test_a_task_that_kills_its_process_is_dead_lettered_and_its_neighbours_complete(

@@ -246,12 +246,12 @@ def test_an_upload_that_goes_on_is_not_idle_though_the_answer_has_begun(
     directory: Path, instance: Instance
 ) -> None:
     with (
-        balancing(directory, [instance.url], idle_timeout_seconds=1) as balancer,
+        balancing(directory, [instance.url], idle_timeout_seconds=3) as balancer,
         connection(balancer.port) as raw,
     ):
         raw.sendall(b"POST /begins-early HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n")
         read_until(raw, b"begun")
-        raw.settimeout(0.3)
+        raw.settimeout(0.4)
         for _ in range(8):
             with pytest.raises(TimeoutError):
                 raw.recv(1)
@@ -264,7 +264,7 @@ def test_an_upload_that_stops_after_the_answer_has_begun_is_broken_off(
     directory: Path, instance: Instance
 ) -> None:
     with (
-        balancing(directory, [instance.url], idle_timeout_seconds=0.3) as balancer,
+        balancing(directory, [instance.url], idle_timeout_seconds=2) as balancer,
         connection(balancer.port) as raw,
     ):
         raw.sendall(b"POST /begins-early HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf")

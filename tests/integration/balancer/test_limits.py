@@ -138,16 +138,16 @@ def test_a_body_after_a_rest_of_the_connection_has_its_time(
     directory: Path, instance: Instance
 ) -> None:
     with (
-        balancing(directory, [instance.url], idle_timeout_seconds=0.5) as balancer,
+        balancing(directory, [instance.url], idle_timeout_seconds=3) as balancer,
         connection(balancer.port) as raw,
     ):
         raw.sendall(b"GET /port HTTP/1.1\r\nHost: a\r\n\r\n")
         assert raw.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
-        raw.settimeout(1)
+        raw.settimeout(2.5)
         with pytest.raises(TimeoutError):
             raw.recv(1)
         raw.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
-        raw.settimeout(0.3)
+        raw.settimeout(0.8)
         with pytest.raises(TimeoutError):
             raw.recv(1)
         raw.sendall(b"body")
@@ -172,7 +172,7 @@ def test_a_thousand_slow_clients_do_not_keep_others_waiting(
 def test_a_kept_connection_is_closed_when_it_is_idle_for_long(
     directory: Path, instance: Instance
 ) -> None:
-    settings = {"keep_alive_seconds": 0.3, "instance_keep_alive_seconds": 0.3}
+    settings = {"keep_alive_seconds": 1, "instance_keep_alive_seconds": 1}
     with (
         balancing(directory, [instance.url], **settings) as balancer,
         connection(balancer.port) as raw,
@@ -183,13 +183,14 @@ def test_a_kept_connection_is_closed_when_it_is_idle_for_long(
 
 def test_a_connection_on_which_the_balancer_itself_is_asked_is_not_idle(directory: Path) -> None:
     with (
-        balancing(directory, [f"http://127.0.0.1:{free_port()}"], keep_alive_seconds=1) as balancer,
+        balancing(directory, [f"http://127.0.0.1:{free_port()}"], keep_alive_seconds=3) as balancer,
         connection(balancer.port) as raw,
     ):
-        raw.settimeout(0.3)
         for _ in range(8):
+            raw.settimeout(10)
             raw.sendall(b"GET /_balancer/health HTTP/1.1\r\nHost: a\r\n\r\n")
             assert raw.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+            raw.settimeout(0.4)
             with pytest.raises(TimeoutError):
                 raw.recv(1)
         raw.settimeout(10)

@@ -317,8 +317,8 @@ def test_a_websocket_stays_open_while_another_instance_dies(
     directory: Path, instance: Instance, other_instance: Instance
 ) -> None:
     settings = {
-        "health_interval_seconds": 0.05, "fall": 1, "idle_timeout_seconds": 0.2, "keep_alive_seconds": 0.2,
-        "request_timeout_seconds": 0.5, "head_timeout_seconds": 0.2, "first_byte_timeout_seconds": 0.2,
+        "health_interval_seconds": 0.05, "fall": 1, "idle_timeout_seconds": 1, "keep_alive_seconds": 1,
+        "request_timeout_seconds": 1, "head_timeout_seconds": 1, "first_byte_timeout_seconds": 1,
     }  # fmt: skip
     with balancing(directory, [instance.url], **settings) as balancer:
         url = f"ws://127.0.0.1:{balancer.port}/websocket"

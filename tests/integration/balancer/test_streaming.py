@@ -107,11 +107,12 @@ def test_an_instance_that_does_not_read_stops_the_client(
 ) -> None:
     """A tunnel to an instance that echoes, with a client that never reads the echo: both directions fill up."""
     before = memory.memory_info().rss
-    with connection(balancer.port, timeout=1) as raw:
+    with connection(balancer.port) as raw:
         raw.sendall(
             b"GET /shout HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: shout\r\n\r\n"
         )
         read_until(raw, b"HI\n")
+        raw.settimeout(1)
         with pytest.raises(TimeoutError):
             raw.sendall(bytes(200 * MIB))
         assert memory.memory_info().rss - before < GROWTH_BYTES

@@ -205,7 +205,7 @@ def test_what_does_not_fit_into_the_remaining_time_is_given_back_at_once(
     worker.invoke({"Records": []})  # has seen a whole invocation
     task, short = (
         cloud.submit("lambda_echo", "later"),
-        cloud.submit("lambda_echo", "now", timeout=1),
+        cloud.submit("lambda_echo", "now", timeout=3),
     )
     source = cloud.source()
     assert source.invoke(worker, source.receive(2), timeout_seconds=10) == []

@@ -333,9 +333,11 @@ def test_a_poll_that_does_not_wait_is_no_tight_loop(
 ) -> None:
     queue = make_queue(serves=[TaskPriority.NORMAL])
     waiting = Call(lambda: queue.dequeue(max_messages=1, timeout_seconds=60))
+    began = time.monotonic()
     with proxy.intercepting(lambda asked: PAGE if asked.operation == "ReceiveMessage" else None):
         sqs.until(lambda: len(events("queue.receive_failed")) >= 2)
-        assert proxy.counts["ReceiveMessage"] <= 4
+        asked = proxy.counts["ReceiveMessage"]
+        assert asked <= 3 + (time.monotonic() - began) / 0.25
     assert "is this SQS?" in events("queue.receive_failed")[0]["error"]
     queue.enqueue(messages("t1"))
     assert ids(waiting.result()) == ["t1"]

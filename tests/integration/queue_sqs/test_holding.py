@@ -26,16 +26,16 @@ WITHOUT_ECHO = Selector(excluded=frozenset({"echo"}))
 def test_heartbeats_keep_messages_hidden_and_cost_one_request_for_ten(
     proxy: AwsProxy, make_queue: MakeQueue
 ) -> None:
-    queue = make_queue(visibility_timeout_seconds=3, serves=[TaskPriority.NORMAL])
+    queue = make_queue(visibility_timeout_seconds=6, serves=[TaskPriority.NORMAL])
     queue.enqueue(messages(*(f"t{n}" for n in range(20))))
     receipts = [delivery.receipt for delivery in take(queue, 20, most=20)]
     taken_at = time.monotonic()
 
     def beat() -> bool:
         """As a worker does, only more often."""
-        queue.extend(receipts, 3)
+        queue.extend(receipts, 6)
         assert queue.dequeue(max_messages=10, timeout_seconds=0.05) == []
-        return time.monotonic() >= taken_at + 7
+        return time.monotonic() >= taken_at + 13
 
     sqs.until(beat)
     extensions = proxy.of("ChangeMessageVisibilityBatch")
