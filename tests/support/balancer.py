@@ -106,12 +106,12 @@ def _until_started(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextmanager
-def connection(port: int, *, timeout: float = 10) -> Iterator[socket.socket]:
+def connection(port: int, *, timeout: float = 30) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as raw:
         yield raw
 
 
-def converse(port: int, data: bytes, *, timeout: float = 10) -> bytes:
+def converse(port: int, data: bytes, *, timeout: float = 30) -> bytes:
     """Send ``data`` and the end of it; everything that comes back until the other side closes."""
     with connection(port, timeout=timeout) as raw:
         try:

@@ -351,13 +351,13 @@ def running(instance: Instance) -> Iterator[Instance]:
 
     thread = threading.Thread(target=run, name="instance", daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield instance
     finally:
         instance.released.set()
         loop.call_soon_threadsafe(done.set)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from taskflow.adapters.queue.sqs.queue import SQSTaskQueue
 from taskflow.core.task import TaskPriority
 from tests.support import aws
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 @lru_cache

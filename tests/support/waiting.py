@@ -9,7 +9,7 @@ from collections.abc import Callable
 _PAUSE = threading.Event()
 
 
-def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[3]
-PATIENCE_SECONDS = 60.0  # until a test gives up waiting for a process that should say something
+PATIENCE_SECONDS = 120.0  # until a test gives up waiting for a process that should say something
 _LONGEST_MESSAGE = 65_536
 
 

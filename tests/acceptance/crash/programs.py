@@ -17,7 +17,7 @@ from tests.acceptance.crash import handlers  # noqa: F401 - registers the tasks
 from tests.acceptance.crash.load import Wanted, wanted
 
 THREADS = 8
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 _UNFINISHED = [status.value for status in TaskStatus if not status.is_final]
 
 

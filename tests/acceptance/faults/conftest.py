@@ -17,7 +17,7 @@ from tests.acceptance.crash.load import EFFECTS
 from tests.acceptance.crash.processes import Nursery, Process
 from tests.acceptance.crash.verdict import is_sound
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from taskflow.cli.program import program
 from taskflow.core.errors import StoreUnavailableError
 from tests.acceptance.faults import handlers
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 def work(channel: socket.socket) -> None:

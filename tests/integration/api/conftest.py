@@ -18,7 +18,7 @@ from taskflow.core.task import TaskStatus
 from taskflow.settings import load
 from tests.integration.api.samples import sample_registry
 
-PATIENCE_SECONDS = 20.0  # only a failing test waits that long
+PATIENCE_SECONDS = 60.0  # only a failing test waits that long
 
 MakeRuntime = Callable[..., Runtime]
 

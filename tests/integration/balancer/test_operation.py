@@ -269,7 +269,7 @@ def test_sigterm_lets_exchanges_finish_and_takes_no_new_ones(
         idle.sendall(b"GET /port HTTP/1.1\r\nHost: a\r\n\r\n")
         read_until(idle, str(instance.port).encode())
         busy.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert instance.arrived.wait(10)
+        assert instance.arrived.wait(60)
         balancer.process.send_signal(signal.SIGTERM)
         assert read_all(idle) == b"", "a kept connection is closed"
         with pytest.raises(ConnectionRefusedError), connection(balancer.port):
@@ -279,17 +279,17 @@ def test_sigterm_lets_exchanges_finish_and_takes_no_new_ones(
         answer = read_all(busy)
         assert b"\r\nConnection: close\r\n" in answer
         assert answer.endswith(b"waited")
-        assert balancer.process.wait(20) == 0
+        assert balancer.process.wait(60) == 0
 
 
 def test_a_second_sigterm_does_not_wait(directory: Path, instance: Instance) -> None:
     with balancing(directory, [instance.url]) as balancer, connection(balancer.port) as busy:
         busy.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert instance.arrived.wait(10)
+        assert instance.arrived.wait(60)
         balancer.process.send_signal(signal.SIGTERM)
         wait_for(lambda: "balancer.draining" in balancer.log.read_text(), "it drains")
         balancer.process.send_signal(signal.SIGTERM)
-        assert balancer.process.wait(20) == 1
+        assert balancer.process.wait(60) == 1
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
@@ -300,13 +300,13 @@ def test_a_websocket_closes_with_1001_at_both_ends_when_the_balancer_drains(
         url = f"ws://127.0.0.1:{balancer.port}/websocket"
         with websockets.sync.client.connect(url, compression=compression) as socket:
             socket.send("x" * 70_000)
-            assert socket.recv(10) == "x" * 70_000
+            assert socket.recv(60) == "x" * 70_000
             balancer.process.send_signal(signal.SIGTERM)
             with pytest.raises(websockets.exceptions.ConnectionClosedOK) as caught:
-                socket.recv(10)
+                socket.recv(60)
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1001
-        assert balancer.process.wait(20) == 0
+        assert balancer.process.wait(60) == 0
         wait_for(
             lambda: [one for one in instance.seen if one.method == "CLOSE"], "the instance is told"
         )
@@ -331,4 +331,4 @@ def test_a_websocket_stays_open_while_another_instance_dies(
             threading.Event().wait(1.5)
             for turn in range(5):
                 socket.send(f"still here {turn}")
-                assert socket.recv(10) == f"still here {turn}"
+                assert socket.recv(60) == f"still here {turn}"

@@ -48,7 +48,7 @@ def hold(ctx: TaskContext, marker: str) -> str:
         threading.Event().wait(0.01)
     return "released"
 '''
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 @dataclass

@@ -72,7 +72,7 @@ class Load:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_restarts_under_load(postgres: Cluster, tmp_path: Path) -> None:
     runs: Counter[str] = Counter()
     registry = Registry()

@@ -11,7 +11,7 @@ from taskflow.core.context import TaskContext
 from taskflow.core.registry import Registry, TaskOptions
 from taskflow.core.retry import Retry
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass

@@ -16,7 +16,7 @@ from taskflow.ports.metadata import TaskKey
 from taskflow.settings import Settings
 from taskflow.worker.worker import Worker
 
-PATIENCE_SECONDS = 20.0  # only a failing test waits that long
+PATIENCE_SECONDS = 60.0  # only a failing test waits that long
 
 
 class Engine:
