@@ -136,7 +136,7 @@ def test_a_pool_that_is_used_up_is_503_and_worth_another_try(
     with (
         api(
             postgres_store, tmp_path, database_pool_size=1, database_max_overflow=0,
-            database_pool_timeout_seconds=0.1,
+            database_pool_timeout_seconds=2.0,
         ) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):  # fmt: skip
@@ -158,7 +158,7 @@ def test_a_pool_that_is_used_up_is_503_and_worth_another_try(
 
 def test_a_statement_that_takes_too_long_is_given_up(postgres_store: str, tmp_path: Path) -> None:
     with (
-        api(postgres_store, tmp_path, database_statement_timeout_seconds=0.3) as server,
+        api(postgres_store, tmp_path, database_statement_timeout_seconds=1.0) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         with locked(postgres_store):
