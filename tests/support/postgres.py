@@ -34,10 +34,11 @@ class Postgres:
         self.url = url
         self._directory = directory
 
-    def create(self, *, template: str | None = None) -> str:
+    def create(self, *, template: str | None = None, encoding: str | None = None) -> str:
         """URL of a new database: empty, or a clone of a database `template` made (a few hundredths of a second)."""
         name = f"test_{uuid.uuid4().hex}"
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}"')
+        encoded = f" ENCODING '{encoding}' LOCALE 'C'" if encoding else ""
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}"{encoded}')
         return self.of(name)
 
     def drop(self, url: str) -> None:

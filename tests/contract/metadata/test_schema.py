@@ -17,6 +17,7 @@ from taskflow.adapters.metadata.migrate import HEAD, current, migrate, version_t
 from taskflow.adapters.metadata.postgresql import PostgresqlOptions
 from taskflow.core.errors import ConfigurationError, StoreVersionError
 from taskflow.testing.clock import FakeClock
+from tests.support.postgres import Postgres
 
 
 @pytest.fixture
@@ -95,6 +96,20 @@ def test_a_postgresql_database_with_other_tables_of_the_same_name_is_refused(
     database.close()
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_postgresql_database_that_cannot_keep_every_text_is_refused(
+    postgres_server: Postgres, encoding: str
+) -> None:
+    url = postgres_server.create(encoding=encoding)
+    database = Database(url, clock=FakeClock())
+    try:
+        with pytest.raises(ConfigurationError, match=f"encoding {encoding}; TaskFlow needs UTF8"):
+            migrate(database)
+    finally:
+        database.close()
+        postgres_server.drop(url)
+
+
 def test_one_connection_is_enough_to_migrate(postgres_database: str) -> None:
     alone = PostgresqlOptions(pool_size=1, max_overflow=0, pool_timeout_seconds=0.1)
     database = Database(postgres_database, clock=FakeClock(), postgresql=alone)
@@ -131,6 +146,7 @@ def test_many_processes_that_start_at_once_migrate_once(database_url: str, tmp_p
     [
         ("mysql://u@localhost/db", "mysql is not supported"),
         ("not a url", "not a database URL"),
+        ("postgresql://u:secret@localhost:port/db", "not a database URL: the port is not a number"),
         ("sqlite://", "in-memory"),
     ],
 )

@@ -17,6 +17,7 @@ import pytest
 from taskflow.app import TaskFlow
 from taskflow.core.errors import StoreUnavailableError
 from taskflow.core.registry import Registry, TaskOptions
+from tests.support.ports import free_port
 from tests.support.postgres import BLOCKED
 from tests.support.postgres_cluster import Cluster, cluster
 from tests.support.server import ServerProcess, serving
@@ -37,6 +38,12 @@ def api(
         environment={"TASKFLOW_DATABASE_URL": database_url, **environment},
     ) as server:
         yield server
+
+
+def echoing() -> Registry:
+    registry = Registry()
+    registry.add(lambda x=None: x, name="echo_back", declared=TaskOptions())
+    return registry
 
 
 class Watched:
@@ -156,6 +163,27 @@ def test_a_pool_that_is_used_up_is_503_and_worth_another_try(
         assert client.post("/tasks", json={"task": "echo"}).status_code == 202
 
 
+def test_of_several_hosts_in_libpqs_form_the_one_that_can_be_written_is_taken(
+    postgres_store: str, tmp_path: Path
+) -> None:
+    url = (
+        postgres_store.replace("@", f"@127.0.0.1:{free_port()},")
+        + "?target_session_attrs=read-write"
+    )
+    with TaskFlow(home=tmp_path, database_url=url, handlers=echoing(), num_workers=1) as app:
+        assert app.submit("echo_back", 7).result(timeout=30) == 7
+
+
+def test_whatever_encoding_the_surroundings_ask_for_texts_arrive(
+    postgres_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with TaskFlow(
+        home=tmp_path, database_url=postgres_store, handlers=echoing(), num_workers=1
+    ) as app:
+        assert app.submit("echo_back", "grüße 😀").result(timeout=30) == "grüße 😀"
+
+
 def test_a_statement_that_takes_too_long_is_given_up(postgres_store: str, tmp_path: Path) -> None:
     with (
         api(postgres_store, tmp_path, database_statement_timeout_seconds=1.0) as server,
@@ -174,10 +202,8 @@ def test_a_statement_that_takes_too_long_is_given_up(postgres_store: str, tmp_pa
 
 
 def test_one_connection_is_enough_for_everything(postgres_store: str, tmp_path: Path) -> None:
-    registry = Registry()
-    registry.add(lambda x=None: x, name="echo_back", declared=TaskOptions())
     app = TaskFlow(
-        home=tmp_path / "home", database_url=postgres_store, handlers=registry, num_workers=2,
+        home=tmp_path / "home", database_url=postgres_store, handlers=echoing(), num_workers=2,
         database_pool_size=1, database_max_overflow=0,
     )  # fmt: skip
     with Watched(postgres_store) as watched, app:

@@ -67,6 +67,19 @@ def test_it_comes_with_all_its_options(app: TaskFlow, caller: Caller) -> None:
     assert task.metadata == {"k": 1}
 
 
+@pytest.mark.parametrize("kind", ["sqlite3"], indirect=True)
+def test_whatever_the_caller_has_rows_and_texts_made_into(app: TaskFlow, caller: Caller) -> None:
+    caller.connection.row_factory = lambda cursor, row: {
+        column[0]: value for column, value in zip(cursor.description, row, strict=True)
+    }
+    caller.connection.text_factory = bytes
+    calls = app.options(connection=caller.connection, idempotency_key="k")
+    first, again = calls.submit("echo_back", "ü"), calls.submit("echo_back", "ü")
+    assert (again.id, again.replayed) == (first.id, True)
+    caller.commit()
+    assert first.result(timeout=30) == "ü"
+
+
 def test_a_handlers_own_submit_takes_part_too(app: TaskFlow, caller: Caller) -> None:
     handler = app.runtime.registry.get("echo_back")
     gone = handler.options(connection=caller.connection).submit(1)

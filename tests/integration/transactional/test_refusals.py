@@ -42,6 +42,43 @@ def test_the_same_database_with_other_tables_of_the_same_name(
     refused(app, caller.connection, "search_path to other tables")
 
 
+@pytest.mark.parametrize("kind", POSTGRESQL[:2], indirect=True)
+@pytest.mark.parametrize("table", ["events", "task_dependencies"])
+def test_the_same_database_with_another_table_of_any_of_our_names(
+    app: TaskFlow, caller: Caller, table: str
+) -> None:
+    cursor = caller.connection.cursor()
+    cursor.execute(f"CREATE SCHEMA mine; CREATE TABLE mine.{table} (id INTEGER)")
+    cursor.execute("SET LOCAL search_path = mine, public")
+    refused(app, caller.connection, "search_path to other tables")
+    caller.connection.rollback()
+    caller.connection.cursor().execute(f"CREATE TEMPORARY TABLE {table} (id INTEGER)")
+    refused(app, caller.connection, "search_path to other tables")
+
+
+@pytest.mark.parametrize("kind", POSTGRESQL[:2], indirect=True)
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_an_encoding_that_cannot_carry_every_task(
+    app: TaskFlow, caller: Caller, encoding: str
+) -> None:
+    if isinstance(caller.connection, psycopg2.extensions.connection):
+        caller.connection.set_client_encoding(encoding)
+    else:
+        caller.connection.execute(f"SET client_encoding = '{encoding}'")
+    refused(app, caller.connection, f"client_encoding is {encoding}, not UTF8")
+
+
+def test_no_refusal_shows_a_password(tmp_path: Path, postgres_store: str) -> None:
+    url = f"{postgres_store}?password=secret"
+    with (
+        TaskFlow(home=tmp_path, database_url=url, num_workers=0) as app,
+        closing(sqlite3.connect(":memory:")) as memory,
+        pytest.raises(InvalidRequestError, match="leads to SQLite") as error,
+    ):
+        app.options(connection=memory).submit("echo", 1)
+    assert "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize("kind", ["sqlite3"])
 def test_another_file(app: TaskFlow, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:

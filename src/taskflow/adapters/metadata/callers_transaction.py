@@ -6,6 +6,7 @@ sqlite3. The rows stand behind a savepoint: if anything goes wrong with them the
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
+from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.postgresql import keep_ids_text
 from taskflow.adapters.metadata.transaction import Transaction
@@ -25,10 +27,13 @@ _SAVEPOINT = "SAVEPOINT taskflow_submit"
 _RELEASE = "RELEASE SAVEPOINT taskflow_submit"
 _UNDO = ("ROLLBACK TO SAVEPOINT taskflow_submit", _RELEASE)
 # The same server since the same moment, the same database, and the same tables behind unqualified names.
-_IDENTITY = (
-    "SELECT extract(epoch FROM pg_postmaster_start_time())::text, current_database()::text, "
-    "to_regclass('tasks')::oid::text, to_regclass('outbox')::oid::text, "
-    "to_regprocedure('taskflow_now()')::oid::text"
+_IDENTITY = ", ".join(
+    [
+        "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint::text",
+        "current_database()::text",
+        "to_regprocedure('taskflow_now()')::oid::text",
+        *(f"to_regclass('{name}')::oid::text" for name in schema.metadata.tables),
+    ]
 )
 _NOW = "SELECT taskflow_now()"
 _IDLE, _IN_ERROR = 0, 3  # libpq's PGTransactionStatusType
@@ -52,7 +57,7 @@ class CallersTransactions:
         if is_sqlite is not self._database.is_sqlite:
             _refuse(
                 f"it leads to {'SQLite' if is_sqlite else 'PostgreSQL'}, "
-                f"the store is {self._database.url.render_as_string()}"
+                f"the store is {self._database.address}"
             )
         with translated():
             cursor = self._sqlite(driver) if is_sqlite else self._postgresql(driver)
@@ -69,16 +74,16 @@ class CallersTransactions:
                 cursor.close()
 
     def _sqlite(self, driver: sqlite3.Connection) -> Any:
-        [file] = [row[2] for row in driver.execute("PRAGMA database_list") if row[1] == "main"]
-        ours = self._database.url.database or ""
+        cursor = driver.cursor()
+        cursor.row_factory = None  # whatever the caller has rows made into
+        _, _, path = cursor.execute("PRAGMA database_list").fetchone()  # the main one comes first
+        file, ours = os.fsdecode(path or ""), self._database.url.database or ""
         if not file or not Path(file).samefile(ours):
             _refuse(f"it leads to {file or 'a database in memory'}, the store is {ours}")
         if not driver.in_transaction:
             if driver.isolation_level is None or getattr(driver, "autocommit", -1) is True:
                 _refuse("it is in autocommit mode: begin a transaction first")
             driver.execute("BEGIN IMMEDIATE")
-        cursor = driver.cursor()
-        cursor.row_factory = None  # whatever the caller has rows made into
         cursor.execute(_SAVEPOINT)
         return cursor
 
@@ -90,6 +95,9 @@ class CallersTransactions:
             _refuse("its transaction has failed already: roll it back first")
         if driver.autocommit and status == _IDLE:
             _refuse("it is in autocommit mode: begin a transaction first")
+        encoding = driver.info.parameter_status("client_encoding")
+        if encoding != "UTF8":
+            _refuse(f"its client_encoding is {encoding}, not UTF8")
         cursor = _plain_cursor(driver)
         try:
             cursor.execute(_SAVEPOINT)
@@ -100,7 +108,7 @@ class CallersTransactions:
             if identity != self._identity:
                 _refuse(
                     "it leads to another database, or its search_path to other tables, than "
-                    f"{self._database.url.render_as_string()}"
+                    f"{self._database.address}"
                 )
         except BaseException:
             _undo(cursor)

@@ -8,6 +8,7 @@ row work itself (docs/decisions/sqlalchemy-core.md). Connections and transaction
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -25,6 +26,10 @@ from taskflow.core.errors import ConfigurationError
 from taskflow.ports.clock import Clock
 
 T = TypeVar("T")
+
+_SEVERAL_HOSTS = re.compile(
+    r"(?P<before>\w+(?:\+\w+)?://(?:[^@/]*@)?)(?P<hosts>[^@/?]*,[^@/?]*)(?P<after>.*)"
+)
 
 
 class Connections(Protocol):
@@ -81,6 +86,11 @@ class Database:
             if {self.url.get_backend_name(), url_there.get_backend_name()} != {"postgresql"}:
                 raise ConfigurationError("TASKFLOW_DATABASE_REPLICA_URL is for PostgreSQL only")
             self._replica = Replica(PostgresqlConnections(url_there, postgresql, credentials))
+
+    @property
+    def address(self) -> str:
+        """The URL as it may be shown: libpq takes passwords in the query, too."""
+        return self.url.difference_update_query(["password", "sslpassword"]).render_as_string()
 
     # --- statements -----------------------------------------------------------------------------
 
@@ -151,7 +161,15 @@ class Database:
 
 
 def _parsed(url: str, setting: str) -> sa.URL:
+    """Several hosts may stand in it as libpq has them (``//user@one:5432,two:5432/db``)."""
+    several = _SEVERAL_HOSTS.fullmatch(url)
+    hosts = several["hosts"].split(",") if several else ()
     try:
-        return sa.make_url(url)
+        parsed = sa.make_url(several["before"] + several["after"] if several else url)
+        return parsed.update_query_pairs([("host", host) for host in hosts], append=True)
     except sa.exc.ArgumentError as exc:
         raise ConfigurationError(f"{setting} is not a database URL: {exc}") from exc
+    except ValueError:  # which names what it took for the port: it may be part of a password
+        raise ConfigurationError(
+            f"{setting} is not a database URL: the port is not a number"
+        ) from None

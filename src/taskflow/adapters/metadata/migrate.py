@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from taskflow.adapters.metadata import new_store, schema
 from taskflow.adapters.metadata.database import Database
-from taskflow.core.errors import StoreReadOnlyError, StoreVersionError
+from taskflow.core.errors import ConfigurationError, StoreReadOnlyError, StoreVersionError
 
 HEAD = "0004"
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -24,7 +24,8 @@ def version_table(database: Database) -> str:
 
 
 def current(database: Database) -> str | None:
-    """The store's revision; None when it is empty. Raises StoreVersionError when it is not TaskFlow's."""
+    """The store's revision; None when it is empty. Raises StoreVersionError when it is not TaskFlow's, and
+    ConfigurationError when its database cannot be one."""
     with database.read(unlimited=True) as connection:
         return _revision(database, connection)
 
@@ -55,6 +56,12 @@ def migrate(database: Database) -> str | None:
 
 
 def _revision(database: Database, connection: sa.Connection) -> str | None:
+    if not database.is_sqlite:
+        encoding = connection.scalar(sa.text("SHOW server_encoding"))
+        if encoding != "UTF8":
+            raise ConfigurationError(
+                f"{database.address} has the encoding {encoding}; TaskFlow needs UTF8, or some texts could not be kept"
+            )
     tables = set(sa.inspect(connection).get_table_names())
     versions = version_table(database)
     if versions in tables:
@@ -64,7 +71,7 @@ def _revision(database: Database, connection: sa.Connection) -> str | None:
     foreign = tables if database.is_sqlite else tables & schema.metadata.tables.keys()
     if foreign:
         raise StoreVersionError(
-            f"{database.url.render_as_string()} holds other tables "
+            f"{database.address} holds other tables "
             f"({', '.join(sorted(foreign)[:3])}{', …' if len(foreign) > 3 else ''}), not a TaskFlow store"
         )
     return None

@@ -195,6 +195,7 @@ def _arguments(url: sa.URL, options: PostgresqlOptions) -> dict[str, Any]:
         "application_name": name,
         "connect_timeout": max(1, round(options.connect_timeout_seconds)),
         "sslmode": options.tls,
+        "client_encoding": "UTF8",  # whatever PGCLIENTENCODING or the role says
         **_KEEPALIVES,
     }
     if options.tls_root_cert:
