@@ -153,6 +153,24 @@ def test_the_same_seed_brings_the_same_faults() -> None:
     assert story(7) != story(8)
 
 
+def test_how_often_somebody_looks_changes_no_fault() -> None:
+    """A run that is repeated on a busy machine meets what it met before: how often there is nothing, and how many come
+    at once, depends on the moment."""
+
+    def deliveries(*, in_vain: int, at_once: int) -> Counter[str]:
+        chaos = Chaos(7, delay=0.2, duplicate=0.3, reorder=0.5)
+        for _ in range(in_vain):
+            assert chaos.take() == []
+        chaos.send(*MANY)
+        return Counter(task_id for _ in range(500) for task_id in chaos.ids(at_once))
+
+    told = deliveries(in_vain=0, at_once=100)
+    assert set(told.values()) == {1, 2}
+    assert len(told) < len(MANY)  # the others are put off
+    assert deliveries(in_vain=9, at_once=100) == told
+    assert deliveries(in_vain=0, at_once=1) == told
+
+
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_whatever_is_accepted_comes_and_whatever_is_not_is_returned(seed: int) -> None:
     """A sender that repeats what failed, and a worker that acks what it has seen: as TaskFlow does."""

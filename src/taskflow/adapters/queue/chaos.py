@@ -53,9 +53,11 @@ class ChaosQueue:
         self._inner = inner
         self._rates = rates or ChaosRates()
         self._lock = threading.Lock()
-        # One sequence for each kind of fault: how calls of different kinds interleave changes none of them.
+        # One sequence for each kind of fault: how calls of different kinds interleave changes none of them, nor does
+        # how often there was nothing to receive.
         self._sending = random.Random(f"{seed} sending")
         self._receiving = random.Random(f"{seed} receiving")
+        self._ordering = random.Random(f"{seed} ordering")
         self._acking = random.Random(f"{seed} acking")
         self._again: list[Delivery] = []
         self._copy_count = 0
@@ -105,8 +107,8 @@ class ChaosQueue:
                 if chaos.random() < rates.duplicate and len(self._again) < _MOST_KEPT:
                     self._again.append(self._copy(delivery))
             deliveries = again + [d for d in fresh if d.receipt not in put_off]
-            if chaos.random() < rates.reorder:
-                chaos.shuffle(deliveries)
+            if len(deliveries) > 1 and self._ordering.random() < rates.reorder:
+                self._ordering.shuffle(deliveries)
         for receipt, seconds in put_off.items():
             self._inner.nack([receipt], delay_seconds=seconds)
         return deliveries
@@ -156,7 +158,7 @@ class ChaosQueue:
                 fits = selector.accepts(delivery.task) and (
                     selector.priorities is None or delivery.priority in selector.priorities
                 )
-                if fits and len(taken) < most and self._receiving.random() < 0.5:
+                if fits and len(taken) < most and self._ordering.random() < 0.5:
                     taken.append(delivery)
             self._again = [delivery for delivery in self._again if delivery not in taken]
         return taken
