@@ -147,6 +147,8 @@ def test_many_processes_that_start_at_once_migrate_once(database_url: str, tmp_p
         ("mysql://u@localhost/db", "mysql is not supported"),
         ("not a url", "not a database URL"),
         ("postgresql://u:secret@localhost:port/db", "not a database URL: the port is not a number"),
+        ("postgresql://u@one:99x,two:1/db", "not a database URL: the port is not a number"),
+        ("postgresql://127.0.0.1:1/db?bogus=1", 'TASKFLOW_DATABASE_URL: .*option "bogus"'),
         ("sqlite://", "in-memory"),
     ],
 )

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from taskflow.app import TaskFlow
 from taskflow.client import Client
-from taskflow.core.errors import InvalidRequestError, TaskNotFoundError
+from taskflow.core.errors import InvalidRequestError, StoreUnavailableError, TaskNotFoundError
 from tests.integration.transactional.conftest import POSTGRESQL, Caller
 
 
@@ -66,6 +66,29 @@ def test_an_encoding_that_cannot_carry_every_task(
     else:
         caller.connection.execute(f"SET client_encoding = '{encoding}'")
     refused(app, caller.connection, f"client_encoding is {encoding}, not UTF8")
+
+
+@pytest.mark.parametrize("kind", POSTGRESQL[:2], indirect=True)
+def test_a_role_without_rights(app: TaskFlow, caller: Caller) -> None:
+    caller.insert(1)
+    caller.connection.cursor().execute("SET LOCAL ROLE pg_monitor")
+    with pytest.raises(StoreUnavailableError, match="does not allow it: permission denied"):
+        app.options(connection=caller.connection).submit("echo_back", 1)
+    caller.commit()
+    assert caller.orders() == [1]
+
+
+@pytest.mark.parametrize("kind", ["sqlite3"], indirect=True)
+def test_a_snapshot_that_is_old(app: TaskFlow, caller: Caller) -> None:
+    caller.connection.execute("BEGIN")
+    assert caller.connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+    app.submit("echo_back", 1)
+    with pytest.raises(StoreUnavailableError, match="roll it back, and begin it again"):
+        app.options(connection=caller.connection).submit("echo_back", 2)
+    caller.rollback()
+    handle = app.options(connection=caller.connection).submit("echo_back", 2)
+    caller.commit()
+    assert handle.result(timeout=30) == 2
 
 
 def test_no_refusal_shows_a_password(tmp_path: Path, postgres_store: str) -> None:

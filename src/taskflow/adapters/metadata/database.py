@@ -27,8 +27,9 @@ from taskflow.ports.clock import Clock
 
 T = TypeVar("T")
 
+_HOST = r"[\w.-]+(?::\d+)?"
 _SEVERAL_HOSTS = re.compile(
-    r"(?P<before>\w+(?:\+\w+)?://(?:[^@/]*@)?)(?P<hosts>[^@/?]*,[^@/?]*)(?P<after>.*)"
+    rf"(?P<before>[\w+]+://(?:[^@/]*@)?)(?P<hosts>{_HOST}(?:,{_HOST})+)(?P<after>[/?].*)?"
 )
 
 
@@ -165,7 +166,7 @@ def _parsed(url: str, setting: str) -> sa.URL:
     several = _SEVERAL_HOSTS.fullmatch(url)
     hosts = several["hosts"].split(",") if several else ()
     try:
-        parsed = sa.make_url(several["before"] + several["after"] if several else url)
+        parsed = sa.make_url(several["before"] + (several["after"] or "") if several else url)
         return parsed.update_query_pairs([("host", host) for host in hosts], append=True)
     except sa.exc.ArgumentError as exc:
         raise ConfigurationError(f"{setting} is not a database URL: {exc}") from exc

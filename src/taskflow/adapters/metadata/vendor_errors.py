@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from taskflow.core.errors import (
+    ConfigurationError,
     StoreBusyError,
     StoreCorruptError,
     StoreFullError,
@@ -52,10 +53,14 @@ def translate(exc: BaseException | None) -> Exception:
     # By name, because this module also works where psycopg2 is not installed; every SQLSTATE has a class of its own.
     names = {kind.__name__ for kind in type(exc).__mro__}
     text = first_line(exc)
+    if "ProgrammingError" in names and text.startswith("invalid dsn"):
+        return ConfigurationError(f"TASKFLOW_DATABASE_URL: {text}")
     if "DiskFull" in names:
         return StoreFullError("the disk that holds the store is full; nothing was written")
     if "ReadOnlySqlTransaction" in names:
         return StoreReadOnlyError(f"the store cannot be written: {text}")
+    if "InsufficientPrivilege" in names:
+        return StoreUnavailableError(f"PostgreSQL does not allow it: {text}")
     if "QueryCanceled" in names and "timeout" in text:
         return StoreUnavailableError(
             "PostgreSQL gave up a statement that took longer than TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS"
@@ -96,6 +101,12 @@ def _sqlite(exc: sqlite3.Error) -> Exception:
     if "malformed" in lowered or "not a database" in lowered:
         return StoreCorruptError(
             f"the store is damaged ({text}); restore a backup or run `taskflow doctor`"
+        )
+    if (
+        getattr(exc, "sqlite_errorname", "") == "SQLITE_BUSY_SNAPSHOT"
+    ):  # of a caller's transaction alone
+        return StoreUnavailableError(
+            "others have written since this transaction first read: roll it back, and begin it again"
         )
     if "locked" in lowered or "busy" in lowered:
         return StoreUnavailableError(
