@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from benchmarks.postgresql.stored import fill
 from taskflow.adapters.clock.system import SystemClock
+from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.artifacts import SqlArtifacts
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import Dependents
@@ -32,6 +33,7 @@ from taskflow.ports.metadata import (
     Lease,
     NewArtifact,
     OutboxEntry,
+    StartNow,
     TaskFilter,
     TaskKey,
     WorkerRecord,
@@ -240,6 +242,19 @@ def test_a_replayed_submission(harness: MetadataHarness) -> None:
     )
 
 
+def test_a_submission_that_starts_at_once(harness: MetadataHarness) -> None:
+    tasks = [harness.new() for _ in range(20)]
+    start = StartNow([TaskKey(task.tenant_id, task.id) for task in tasks], "w1", 30)
+
+    def insert() -> None:
+        result = harness.submissions.insert(
+            tasks, max_waiting=0, max_queue_delay_seconds=900, outbox=False, start=start
+        )
+        assert len(result.started) == len(tasks)
+
+    is_found(insert)
+
+
 @pytest.mark.parametrize("size", [1, 20])
 def test_the_life_of_an_attempt(harness: MetadataHarness, size: int) -> None:
     keys = some(harness, WAITING, size)
@@ -265,6 +280,34 @@ def test_a_failure_and_those_who_depend_on_it(harness: MetadataHarness) -> None:
         harness.accepted(depends_on=(key.task_id,))
     [task] = harness.claim(key)
     is_found(lambda: harness.finish(outcome(task, S.FAILED)))
+
+
+def test_dependents_of_what_is_redriven(harness: MetadataHarness) -> None:
+    parent = harness.accepted()
+    child = harness.accepted(depends_on=(parent.task_id,))
+    harness.accepted(depends_on=(child.task_id,))
+    harness.run(parent, S.FAILED)
+
+    def redrive(*keys: TaskKey) -> None:
+        harness.tasks.redrive(
+            keys, delay_seconds=[0.0] * len(keys), max_queue_delay_seconds=900, outbox=True
+        )
+
+    is_found(lambda: redrive(parent, child))
+    assert harness.status(child) == S.BLOCKED
+    harness.run(parent, S.FAILED)
+    is_found(lambda: redrive(parent))
+    assert harness.status(child) == S.BLOCKED
+    [task] = harness.claim(parent)
+    is_found(lambda: harness.finish(outcome(task, S.COMPLETED)))
+    assert harness.status(child) == S.PENDING
+
+
+def test_what_has_waited_too_long(harness: MetadataHarness) -> None:
+    late = [harness.accepted(expires_at=1) for _ in range(20)]
+    harness.accepted(depends_on=(late[0].task_id,))
+    assert "ix_tasks_expiring" in is_found(lambda: harness.execution.expire(limit=500))
+    assert {harness.status(key) for key in late} == {S.EXPIRED}
 
 
 def test_what_runs_all_the_time(harness: MetadataHarness) -> None:
@@ -328,7 +371,9 @@ def test_what_people_ask_about_one_task(harness: MetadataHarness) -> None:
 
 
 def test_what_people_do_to_tasks(harness: MetadataHarness) -> None:
-    is_found(lambda: harness.tasks.cancel(some(harness, WAITING)))
+    waiting = some(harness, WAITING)
+    harness.claim(*waiting[10:])
+    is_found(lambda: harness.tasks.cancel(waiting))
     failed = some(harness, "status = 'failed' AND finished_at IS NOT NULL")
     is_found(
         lambda: harness.tasks.redrive(
@@ -345,6 +390,19 @@ def test_what_people_do_to_tasks(harness: MetadataHarness) -> None:
     )
 
 
+def test_counts_of_old_hours_are_added_up(harness: MetadataHarness) -> None:
+    with harness.database.engine.begin() as connection:
+        connection.execute(
+            schema.tallies.insert(),
+            [
+                {"tenant_id": f"t{n}", "hour": 1, "task": "noop", "status": "completed", "shard": 0, "count": 1,
+                 "duration_ms": 1.0}
+                for n in range(100)
+            ],
+        )  # fmt: skip
+    is_found(lambda: harness.insights.fold(ended_before=DAY_US))
+
+
 def test_groups_of_failures_look_at_failures_only(harness: MetadataHarness) -> None:
     assert "ix_tasks_dead_letters" in is_found(
         lambda: harness.tasks.failure_groups("default", limit=100)
@@ -356,6 +414,12 @@ def test_the_doctor(harness: MetadataHarness) -> None:
     inspection = SqlInspection(harness.database, journal, Dependents(harness.database, journal))
     is_found(lambda: inspection.unannounced(seconds=60, limit=100))
     is_found(lambda: inspection.wrongly_blocked(limit=100))
+    wrong = [harness.accepted(depends_on=(harness.accepted().task_id,)) for _ in range(20)]
+    with harness.database.engine.begin() as connection:
+        wait = sa.text("UPDATE tasks SET waits_for = 2 WHERE id = CAST(:id AS uuid)")
+        connection.execute(wait, [{"id": key.task_id} for key in wrong])
+    is_found(lambda: inspection.unblock(wrong))
     is_found(inspection.newest_event_at)
+    is_found(harness.maintenance.ping, pages=20)
     keys = some(harness, MIDDLE)
     is_found(lambda: inspection.payload_uses(keys))
