@@ -214,6 +214,7 @@ class TaskFlow(RuntimeCalls):
         queue_checked = queue_checks.checks_of(runtime.queue) if is_remote else []
         return Doctor(
             stores.inspection,
+            stores.maintenance,
             stores.outbox,
             stores.workers,
             stores.execution,

@@ -14,6 +14,7 @@ from taskflow.ports.inspection import InspectionStore
 from taskflow.ports.liveness import Liveness
 from taskflow.ports.metadata import (
     ExecutionStore,
+    MaintenanceStore,
     OutboxStore,
     WorkerRecord,
     WorkerStore,
@@ -36,6 +37,7 @@ class Doctor:
     def __init__(
         self,
         inspection: InspectionStore,
+        maintenance: MaintenanceStore,
         outbox: OutboxStore,
         workers: WorkerStore,
         execution: ExecutionStore,
@@ -52,7 +54,7 @@ class Doctor:
         self._outbox = outbox
         self._workers = workers
         self._execution = execution
-        self._payloads = PayloadChecks(inspection, payloads, clock)
+        self._payloads = PayloadChecks(inspection, maintenance, payloads, clock)
         self._liveness = liveness
         self._clock = clock
         self._recover = recover

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 from taskflow.core.errors import PayloadCorruptError, PayloadMissingError, StoreUnavailableError
 from taskflow.ports.clock import Clock
 from taskflow.ports.inspection import InspectionStore
-from taskflow.ports.metadata import TaskKey
+from taskflow.ports.metadata import MaintenanceStore, TaskKey
 from taskflow.ports.payloads import PayloadStore
 from taskflow.services.finding import BATCH, EXAMPLES, Finding, Health
 
@@ -21,8 +22,15 @@ _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{
 class PayloadChecks:
     """``fix``: delete what nothing refers to, or will refer to. A store that is away is a finding, too."""
 
-    def __init__(self, inspection: InspectionStore, payloads: PayloadStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        inspection: InspectionStore,
+        maintenance: MaintenanceStore,
+        payloads: PayloadStore,
+        clock: Clock,
+    ) -> None:
         self._inspection = inspection
+        self._maintenance = maintenance
         self._payloads = payloads
         self._clock = clock
 
@@ -36,7 +44,8 @@ class PayloadChecks:
         return _made("orphans", lambda: self._orphaned(fix))
 
     def _unfinished(self, fix: bool) -> Finding:
-        found = self._payloads.unfinished(remove=fix)
+        with _reaching_payloads():
+            found = self._payloads.unfinished(remove=fix)
         if not found:
             return Finding("temporary files", Health.OK, "no unfinished file was left behind")
         message = f"{len(found)} unfinished files were left behind by processes that died"
@@ -75,7 +84,8 @@ class PayloadChecks:
     def _lost_among(self, keys: Sequence[str]) -> list[str]:
         """Read together first, which on S3 is several times as fast as one by one."""
         try:
-            self._payloads.get(keys)
+            with _reaching_payloads():
+                self._payloads.get(keys)
         except (PayloadMissingError, PayloadCorruptError):
             if len(keys) == 1:
                 return list(keys)
@@ -94,9 +104,9 @@ class PayloadChecks:
 
     def _orphaned(self, fix: bool) -> Finding:
         orphans: list[str] = []
-        keys = self._payloads.list()
-        while batch := list(islice(keys, BATCH)):
-            orphans += self._orphans_among(batch)
+        for keys in self._stored():
+            found = self._orphans_among(keys)
+            orphans += self._deleted(found) if fix and found else found
         if not orphans:
             return Finding("orphans", Health.OK, "no payload is left over")
         count = len(orphans)
@@ -110,9 +120,13 @@ class PayloadChecks:
                 "--fix deletes them",
                 tuple(orphans[:EXAMPLES]),
             )
-        for start in range(0, count, BATCH):
-            self._payloads.delete(orphans[start : start + BATCH])
         return Finding("orphans", Health.REPAIRED, f"{message}; deleted", count)
+
+    def _stored(self) -> Iterator[list[str]]:
+        with _reaching_payloads():
+            keys = self._payloads.list()
+            while batch := list(islice(keys, BATCH)):
+                yield batch
 
     def _orphans_among(self, keys: Sequence[str]) -> list[str]:
         """Keys no row refers to nor may come to refer to: a payload is stored before its row is written, so those
@@ -130,12 +144,34 @@ class PayloadChecks:
                 orphans.append(key)
         return orphans
 
+    def _deleted(self, keys: Sequence[str]) -> list[str]:
+        """Those that are orphans still: a restore stores payloads before their rows, too, and of tasks of any age."""
+        with self._maintenance.without_imports():
+            orphans = self._orphans_among(keys)
+            with _reaching_payloads():
+                self._payloads.delete(orphans)
+        return orphans
+
+
+class _PayloadsAwayError(Exception):
+    """The payload store did not answer: not the database, whose error is of the same kind."""
+
+
+@contextmanager
+def _reaching_payloads() -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailableError as exc:
+        raise _PayloadsAwayError(exc.detail) from exc
+
 
 def _made(check: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
+    except _PayloadsAwayError as exc:
+        return Finding(check, Health.PROBLEM, f"cannot be checked: {exc}", 1)
     except StoreUnavailableError as exc:
-        return Finding(check, Health.PROBLEM, f"cannot be checked: {exc.detail}", 1)
+        return Finding("store", Health.PROBLEM, f"{check} cannot be checked: {exc.detail}", 1)
 
 
 def _owner(key: str) -> TaskKey | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from taskflow.services.home_checks import checks_of
 from taskflow.testing import FakeClock
 from tests.support import aws, backends, database_time
 from tests.support.aws_proxy import aws_proxy
+from tests.support.cutting_proxy import cutting_proxy
 
 on_files = pytest.mark.parametrize("stores", ["local"], indirect=True)
 
@@ -241,6 +243,43 @@ def test_a_result_that_lost_its_race_is_an_orphan_once_its_task_is_final(
     assert examine(idle)["orphans"].examples == (key,)
 
 
+def test_what_a_restore_has_stored_is_no_orphan(
+    home: Path,
+    registry: Registry,
+    clock: FakeClock,
+    stores: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its payloads come before their rows, and its tasks may be of any age."""
+    found: dict[str, Finding] = {}
+    url = stores.get("database_url")
+    with (
+        database_time.following(clock, url) if url else nullcontext(),
+        TaskFlow(
+            home=home, handlers=registry, clock=clock, num_workers=0, inline_payload_bytes=1_024,
+            database_busy_timeout_seconds=0.1, **stores,
+        ) as app,
+    ):  # fmt: skip
+        handle = app.submit("anything", LARGE)
+        app.backups.backup(tmp_path / "b.json")
+        execute(app, "DELETE FROM tasks")
+        clock.advance(2 * HOUR)
+        payloads = app.runtime.payloads
+        put = payloads.put
+
+        def examined(objects: dict[str, bytes]) -> None:
+            put(objects)
+            found.update(examine(app, fix=True))
+
+        monkeypatch.setattr(payloads, "put", examined)
+        app.backups.restore(tmp_path / "b.json")
+
+        assert "orphans cannot be checked" in found["store"].message
+        assert troubles(app, fix=True) == []
+        assert app.get(handle.id).args == [LARGE]
+
+
 def test_a_clock_that_was_set_back_is_noticed(idle: TaskFlow, clock: FakeClock) -> None:
     idle.submit("add", 1)
     clock.jump(-3 * HOUR)
@@ -343,6 +382,7 @@ def test_long_tasks_that_nobody_serves_are_found_and_not_announced_again(
     stores, runtime = idle.runtime.stores, idle.runtime
     doctor = Doctor(
         stores.inspection,
+        stores.maintenance,
         stores.outbox,
         stores.workers,
         stores.execution,
@@ -430,3 +470,36 @@ def test_payloads_that_cannot_be_reached_are_a_finding_that_ends_nothing(
                 assert findings[check].health is Health.PROBLEM
                 assert "S3 does not answer" in findings[check].message
             assert troubles(app) == []
+
+
+@pytest.mark.parametrize("method", ["payload_keys", "payload_uses"])
+def test_a_database_that_goes_away_meanwhile_is_no_finding_about_payloads(
+    home: Path,
+    registry: Registry,
+    postgres_store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    store = urlsplit(postgres_store)
+    assert store.port is not None
+    with (
+        cutting_proxy(store.port) as proxy,
+        TaskFlow(
+            home=home, handlers=registry, num_workers=0, inline_payload_bytes=1_024,
+            database_url=store._replace(netloc=f"{store.username}@127.0.0.1:{proxy.port}").geturl(),
+        ) as app,
+    ):  # fmt: skip
+        app.submit("anything", LARGE)
+        inspection = app.runtime.stores.inspection
+        asked = getattr(inspection, method)
+
+        def away(*args: Any, **options: Any) -> Any:
+            proxy.close()
+            return asked(*args, **options)
+
+        monkeypatch.setattr(inspection, method, away)
+        found = list(app.doctor.examine())
+
+    problems = [finding for finding in found if finding.health is Health.PROBLEM]
+    assert {finding.check for finding in problems} == {"store"}
+    assert all("PostgreSQL did not answer" in finding.message for finding in problems)

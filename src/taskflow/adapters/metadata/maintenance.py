@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import groupby, islice
 from typing import Any
 
@@ -10,9 +11,10 @@ import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.database import Database
-from taskflow.core.errors import BackupInvalidError
+from taskflow.core.errors import BackupInvalidError, StoreLockedError
 
 _CHUNK = 500
+_IMPORT = 0x696D706F72743031  # "import01": an advisory lock of the transaction; on SQLite its one writer will do
 
 
 class SqlMaintenance:
@@ -43,6 +45,8 @@ class SqlMaintenance:
         with self._database.read(unlimited=True) as connection:
             if self._database.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_IMPORT)))
             for table in reversed(schema.metadata.sorted_tables):
                 connection.execute(table.delete())
             for name, group in groupby(rows, key=lambda row: row[0]):
@@ -69,6 +73,17 @@ class SqlMaintenance:
                 )
             connection.commit()
         return count
+
+    @contextmanager
+    def without_imports(self) -> Iterator[None]:
+        if self._database.is_sqlite:
+            with self._database.write():
+                yield
+            return
+        with self._database.read() as connection:
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock_shared(_IMPORT))):
+                raise StoreLockedError("a backup is being restored", retry_after_seconds=1.0)
+            yield
 
 
 def _known(name: str) -> sa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 
@@ -18,5 +19,12 @@ class MaintenanceStore(Protocol):
         ...
 
     def import_rows(self, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> int:
-        """Replace the whole content in one transaction; returns the number of rows. Raises BackupInvalidError."""
+        """Replace the whole content in one transaction; returns the number of rows. Raises BackupInvalidError.
+
+        One at a time; ``rows`` are asked for once no `without_imports` is left inside.
+        """
+        ...
+
+    def without_imports(self) -> AbstractContextManager[None]:
+        """No import is under way inside, in any process. Raises StoreUnavailableError while one is."""
         ...
