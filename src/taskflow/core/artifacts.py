@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mimetypes
 import re
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from taskflow.core.content_types import content_type_of
 from taskflow.core.errors import InvalidRequestError
 
 MAX_NAME_CHARS = 200
@@ -17,7 +17,6 @@ _TOKEN = r"[A-Za-z0-9!#$&^_.+-]+"  # noqa: S105 - RFC 9110 §5.6.2, without what
 _CONTENT_TYPE = re.compile(
     rf'{_TOKEN}/{_TOKEN}(?:; ?{_TOKEN}=(?:{_TOKEN}|"[A-Za-z0-9 !#$&^_.+-]*"))*'
 )
-_ANYTHING = "application/octet-stream"
 
 
 class Artifact(BaseModel):
@@ -55,7 +54,7 @@ def checked_name(name: str) -> str:
 def checked_content_type(content_type: str | None, name: str) -> str:
     """``content_type``, by default what the ending of ``name`` says. Raises InvalidRequestError."""
     if content_type is None:
-        return mimetypes.guess_type(name, strict=False)[0] or _ANYTHING
+        return content_type_of(name)
     if (
         not isinstance(content_type, str)
         or len(content_type) > _MAX_CONTENT_TYPE_CHARS
