@@ -64,11 +64,15 @@ def cluster(
     Each is a process of its own; one that dies is started again. Ctrl-C stops all in order, a second one at once.
     Every run starts empty: the emulator keeps queues and bucket in memory, and the database is made anew.
     """
+    from taskflow.bootstrap import import_tasks
     from taskflow.cluster.emulator import Emulator
     from taskflow.cluster.run import SERVER_URL, Wishes, run
     from taskflow.settings import environment
 
     settings = settings_here(**given(tasks=tasks, host=host, home=home))
+    import_tasks(
+        settings
+    )  # the likeliest mistake: its processes would find it once all the others run
     queue, payloads = settings.queue_backend or "sqs", settings.payload_backend or "s3"
     variables = environment()
     wishes = Wishes(

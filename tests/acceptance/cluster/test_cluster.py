@@ -249,14 +249,14 @@ def test_what_fails_at_the_start_stops_everything_and_says_why(
         tmp_path,
         "--instances=1",
         "--workers=1",
-        "--tasks=no_such_module",
+        TASKFLOW_WORKER_PRIORITIES="urgent",
         TASKFLOW_QUEUE_BACKEND="local",
         TASKFLOW_PAYLOAD_BACKEND="files",
         TASKFLOW_TEST_DATABASE_URL=postgres_server.url,
     ) as cluster:
         assert cluster.process.wait(PATIENCE_SECONDS) == 1
-        cluster.until_said("api-1 ended while it started: exit code 2")
-        assert "cannot import 'no_such_module'" in cluster.plain
+        cluster.until_said("worker-1 ended while it started: exit code 2")
+        assert "TASKFLOW_WORKER_PRIORITIES: priority must be one of" in cluster.plain
 
 
 @pytest.mark.slow

@@ -40,6 +40,12 @@ def test_what_is_no_address_of_a_server(
     assert "geheim" not in said
 
 
+def test_tasks_that_cannot_be_imported(cli: Cli) -> None:
+    said = cli.fails("cluster", "--port=0", "--tasks=no_such_module", code=2)
+    assert "TASKFLOW_TASKS: cannot import 'no_such_module'" in said
+    assert not (cli.directory / ".taskflow").exists()
+
+
 def test_a_server_that_does_not_answer_is_named_by_its_variable(cli: Cli) -> None:
     said = cli.fails("cluster", "--port=0", code=1)
     assert "TASKFLOW_TEST_DATABASE_URL" in said

@@ -210,6 +210,33 @@ def test_settings_that_make_no_sense_are_refused(cli: Cli, monkeypatch: pytest.M
     assert "TASKFLOW_LEASE_SECONDS" in cli.fails("worker", code=2)
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import nothing_there", ": No module named 'nothing_there'"),
+        ("\ndef x(:", ": invalid syntax (broken_tasks.py, line 2)"),
+        ('\n\nraise ValueError("two\\nlines")', ": ValueError: two ({file}, line 3)"),
+        (
+            'from taskflow import task\n@task(priority="urgent")\ndef a(): ...',
+            "not 'urgent' ({file}, line 2)",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_clear_sentence(
+    cli: Cli, source: str, says: str
+) -> None:
+    file = cli.directory / "broken_tasks.py"
+    file.write_text(source)
+    said = cli.fails("worker", "--tasks=broken_tasks", code=2)
+    assert said.startswith("taskflow: TASKFLOW_TASKS: cannot import 'broken_tasks': ")
+    assert said.endswith(f"{says.format(file=file)}\n")
+
+
+@pytest.mark.parametrize("name", ["cli_tasks.py", "./cli_tasks", "../cli_tasks.py"])
+def test_a_file_is_no_module(cli: Cli, name: str) -> None:
+    assert "name the module" in cli.fails("api", f"--tasks={name}", code=2)
+
+
 def test_ports_that_are_taken_are_one_clear_sentence(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
