@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taskflow.cli.connection import missing_store, opened_store, settings_here
+from taskflow.cli.connection import opened_store, settings_here
 from taskflow.cli.options import Json
 
 if TYPE_CHECKING:
@@ -69,12 +69,11 @@ def restore(
 
 def migrate(json: Json = False) -> None:
     """Bring the store to this program's schema, or create it. Every other command does so, too."""
+    from taskflow.bootstrap import build_clock, migrate_store
     from taskflow.cli import output
 
-    settings = settings_here()
-    created = missing_store(settings) is not None
-    with opened_store(settings, create=True) as app:
-        revision = app.runtime.stores.inspection.schema_revision()
+    before, revision = migrate_store(settings_here(), build_clock())
+    created = before is None
     if json:
         output.print_json({"schema_revision": revision, "created": created})
     else:

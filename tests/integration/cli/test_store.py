@@ -55,7 +55,13 @@ def test_a_lost_payload_is_mentioned(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert "1 of 1 payloads" in result.stdout
 
 
-def test_migrate_creates_the_store(cli: Cli) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_migrate_creates_the_store(
+    cli: Cli, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    if database == "postgresql":
+        url = request.getfixturevalue("postgres_database")
+        monkeypatch.setenv("TASKFLOW_DATABASE_URL", url)
     assert cli.json("migrate")["created"] is True
     assert "has schema" in cli.ok("migrate")
     assert cli.json("migrate")["created"] is False
