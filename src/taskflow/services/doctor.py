@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from taskflow.core.errors import TaskFlowError
+from taskflow.core.errors import StoreUnavailableError, TaskFlowError
 from taskflow.core.task import TaskPriority
 from taskflow.ports.clock import Clock
 from taskflow.ports.inspection import InspectionStore
@@ -54,6 +54,7 @@ class Doctor:
         self._outbox = outbox
         self._workers = workers
         self._execution = execution
+        self._maintenance = maintenance
         self._payloads = PayloadChecks(inspection, maintenance, payloads, clock)
         self._liveness = liveness
         self._clock = clock
@@ -74,6 +75,7 @@ class Doctor:
             yield finding
             if finding.health is Health.PROBLEM:
                 return
+        yield self._writable()
         yield self._clock_check()
         yield self._abandoned_tasks(fix)
         yield self._forgotten_tasks(fix)
@@ -103,6 +105,13 @@ class Doctor:
             "stop all processes, keep a copy of the file, and `taskflow restore` the last backup into a new home",
             tuple(damage[:EXAMPLES]),
         )
+
+    def _writable(self) -> Finding:
+        try:
+            self._maintenance.ping()
+        except StoreUnavailableError as exc:
+            return Finding("store", Health.PROBLEM, exc.detail, 1)
+        return Finding("store", Health.OK, "the database can be written to")
 
     def _clock_check(self) -> Finding:
         newest = self._inspection.newest_event_at()

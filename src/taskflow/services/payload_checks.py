@@ -77,7 +77,7 @@ class PayloadChecks:
             Health.PROBLEM,
             f"{len(lost)} of {checked} payloads that tasks refer to are missing or damaged",
             len(lost),
-            "put the files back from a copy of the home; tasks whose arguments are lost fail when they are run",
+            "put them back from a copy of the home or the bucket; tasks without their arguments fail when they are run",
             tuple(lost[:EXAMPLES]),
         )
 

@@ -290,6 +290,20 @@ def test_a_clock_that_was_set_back_is_noticed(idle: TaskFlow, clock: FakeClock) 
     assert "10800 s in the future" in finding.message
 
 
+def test_a_database_that_can_only_be_read_is_noticed(
+    home: Path, registry: Registry, postgres_store: str
+) -> None:
+    """As a standby is, or a primary whose disk was nearly full."""
+    with TaskFlow(
+        home=home, handlers=registry, num_workers=0,
+        database_url=f"{postgres_store}?options=-cdefault_transaction_read_only%3Don",
+    ) as app:  # fmt: skip
+        finding = examine(app)["store"]
+
+    assert finding.health is Health.PROBLEM
+    assert "the store cannot be written" in finding.message
+
+
 def test_another_schema_ends_the_examination(idle: TaskFlow) -> None:
     table = "taskflow_version" if idle.settings.database_url else "alembic_version"
     execute(idle, f"UPDATE {table} SET version_num = '9999'")
