@@ -248,6 +248,18 @@ def test_what_s3_refuses_is_said_in_a_sentence(
         assert len(server.received) == (6 if status >= 500 else 2)
 
 
+@pytest.mark.parametrize("when", ["looked at", "made"])
+def test_a_bucket_of_somebody_else_is_called_so(at_endpoint: AtEndpoint, when: str) -> None:
+    """S3 says so at the one or the other, according to who asks."""
+    answers = {"HEAD": Reply(403 if when == "looked at" else 404, {}, b"")}
+    with http_server(
+        lambda received: answers.get(received.method) or error(409, "BucketAlreadyExists")(received)
+    ) as server:
+        at_endpoint(server.url)
+        with pytest.raises(StoreUnavailableError, match="'the-bucket' is there, and is somebody"):
+            provision_bucket(load(payload_backend="s3", s3_bucket="the-bucket"))
+
+
 def test_objects_that_cannot_be_deleted_are_named(at_endpoint: AtEndpoint) -> None:
     body = b"""<DeleteResult><Error><Key>acme/input/b</Key><Code>AccessDenied</Code>
         <Message>no</Message></Error></DeleteResult>"""

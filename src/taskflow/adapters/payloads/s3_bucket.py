@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskflow.adapters.payloads.s3_client import talking_to
+from taskflow.core.errors import StoreUnavailableError
 
 # Glacier Instant Retrieval: as cheap to keep as an archive, read at once like any other object. A result that had
 # to be restored for hours first would be lost to whoever asks for it.
@@ -60,7 +61,10 @@ def _create(client: Any, bucket: str, region: str | None) -> bool:
     try:
         client.head_bucket(Bucket=bucket)
     except ClientError as exc:
-        if exc.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+        status = exc.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status == 403:
+            raise _foreign(bucket) from exc
+        if status != 404:
             raise
     else:
         return False
@@ -71,4 +75,13 @@ def _create(client: Any, bucket: str, region: str | None) -> bool:
         client.create_bucket(Bucket=bucket, **where)
     except client.exceptions.BucketAlreadyOwnedByYou:
         return False  # made by somebody else of ours in the meantime
+    except client.exceptions.BucketAlreadyExists as exc:
+        raise _foreign(bucket) from exc
     return True
+
+
+def _foreign(bucket: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"S3 bucket {bucket!r} is there, and is somebody else's, or these credentials may not look at it "
+        "(s3:ListBucket); the names of buckets are the whole world's: choose another (TASKFLOW_S3_BUCKET)"
+    )
