@@ -67,6 +67,15 @@ def test_migrate_creates_the_store(
     assert cli.json("migrate")["created"] is False
 
 
+def test_a_database_that_is_not_there_is_named(
+    cli: Cli, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKFLOW_DATABASE_URL", f"{postgres_database}_missing")
+    said = cli.fails("migrate", code=1)
+    assert said.startswith("taskflow: PostgreSQL refused: ")
+    assert said.endswith('_missing" does not exist\n')
+
+
 def test_doctor_on_a_sound_store(cli: Cli) -> None:
     cli.ok("submit", "echo")
 

@@ -19,6 +19,10 @@ from taskflow.core.errors import (
     TaskFlowError,
 )
 
+# Of libpq: a server is there and does not want us. In what state the database system is, is another matter.
+_REFUSED = "failed: FATAL:"
+_STATE = "the database system is"
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -74,7 +78,8 @@ def translate(exc: BaseException | None) -> Exception:
         return StoreUnavailableError(f"PostgreSQL: {text}; nothing was written")
     # Some of libpq's complaints about a connection come as nothing but a DatabaseError: without a SQLSTATE.
     if names & {"OperationalError", "InterfaceError"} or type(exc).__name__ == "DatabaseError":
-        return StoreUnavailableError(f"PostgreSQL did not answer: {text}")
+        did = "refused" if _REFUSED in text and _STATE not in text else "did not answer"
+        return StoreUnavailableError(f"PostgreSQL {did}: {text}")
     return exc
 
 
