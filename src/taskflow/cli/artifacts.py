@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -58,13 +59,17 @@ def artifacts(
         sys.stdout.buffer.write(content)
         return
     path = Path(output or download)
-    if output is None and path.exists():
+    is_new = not path.exists()
+    if output is None and not is_new:
         # The name was chosen by a handler: it must not replace what somebody has here.
         note(f"taskflow: {path} exists; name another file with --output")
         raise typer.Exit(1)
     try:
         path.write_bytes(content)
     except OSError as exc:
+        if is_new:
+            with suppress(OSError):
+                path.unlink()  # half of it would keep the next attempt from writing all
         note(f"taskflow: cannot write {path}: {exc.strerror}")
         raise typer.Exit(1) from exc
     note(f"{path}: {len(content)} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,29 @@ def test_what_is_here_is_not_replaced_by_a_name_that_a_handler_chose(
     assert (cli.directory / "report.csv").read_text() == "precious"
 
 
+def test_a_disk_that_is_full_leaves_no_half_of_it(
+    cli: Cli, task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def until_it_is_full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    download = ("artifacts", task_id, "--download", "report.csv")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", until_it_is_full)
+        said = cli.fails(*download, code=1)
+    assert "cannot write report.csv: No space left on device" in said
+    cli.ok(*download)
+    assert (cli.directory / "report.csv").read_text() == "a,b\n"
+
+
 def test_what_cannot_be_done_is_said(cli: Cli, task_id: str) -> None:
     assert "other.csv" in cli.fails("artifacts", task_id, "--download", "other.csv", code=1)
     unknown = task_id.replace("-", "0")
     assert "no task" in cli.fails("artifacts", unknown, code=1)
-    download = ("artifacts", task_id, "--download", "report.csv", "-o", "no/where")
-    assert "cannot write" in cli.fails(*download, code=1)
+    (cli.directory / "file").touch()
+    for output in ("no/where", "file/where"):
+        download = ("artifacts", task_id, "--download", "report.csv", "-o", output)
+        assert "cannot write" in cli.fails(*download, code=1)
     assert cli.run("artifacts", task_id, "-o", "x").exit_code == 2
