@@ -67,9 +67,8 @@ class Conclusion:
         written: list[str] = []
         lost: list[str] = []
         for outcome, receipt in zip(outcomes, receipts, strict=True):
-            key = TaskKey(outcome.tenant_id, outcome.task_id)
-            if key not in locked:
-                (lost if key in fenced else written).append(receipt)
+            if not (locked and outcome in locked):
+                (lost if fenced and outcome in fenced else written).append(receipt)
         try:
             if written:
                 self._queue.ack(written)

@@ -223,7 +223,7 @@ class Execution:
             retry_delay_seconds=delay_seconds,
         )
 
-    def finish(self, done: Sequence[tuple[Attempt, Outcome]]) -> frozenset[TaskKey]:
+    def finish(self, done: Sequence[tuple[Attempt, Outcome]]) -> frozenset[Outcome]:
         """Write all of it in one transaction, then acknowledge, send, tell those who wait, count and log.
 
         Outcomes whose lease had been lost are dropped. Returns those that could not be written yet, since somebody
@@ -232,7 +232,7 @@ class Execution:
         outcomes = [outcome for _, outcome in done]
         result = self._conclusion.commit(outcomes, [attempt.receipt for attempt, _ in done])
         locked = frozenset(result.locked)
-        fenced = set(result.fenced) - locked
+        fenced = frozenset(result.fenced)
         if fenced:
             self._counters.fenced(len(fenced))
         ended = set(result.ended)
@@ -242,9 +242,9 @@ class Execution:
         for attempt, outcome in done:
             task = attempt.task
             key = (task.tenant_id, task.task_id)
-            if locked and key in locked:
+            if locked and outcome in locked:
                 continue
-            if fenced and key in fenced:
+            if fenced and outcome in fenced:
                 log.warning(
                     "task.fenced",
                     task=task.task,

@@ -124,7 +124,7 @@ class Recovery:
         errors: Counter[str] = Counter()
         for task, outcome in zip(tasks, outcomes, strict=True):
             key = TaskKey(task.tenant_id, task.task_id)
-            if key in unwritten or outcome.error is None:
+            if outcome in unwritten or outcome.error is None:
                 continue
             status = outcome.status
             if status is TaskStatus.PENDING and key in ended:

@@ -132,7 +132,7 @@ class Finisher:
         self._heartbeat.write_progress([run for run, _ in batch])
         locked = self._execution.finish([(run.attempt, outcome) for run, outcome in batch])
         self._write_seconds = self._pool.monotonic() - began
-        return [done for done in batch if locked and _key(done) in locked]
+        return [done for done in batch if locked and done[1] in locked]
 
     def _note_contention(self, locked: Sequence[Done]) -> None:
         """By the clock: who is busy gives them again with every batch, many times a second."""

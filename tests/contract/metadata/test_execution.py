@@ -97,11 +97,13 @@ def test_an_outcome_under_a_lost_lease_is_fenced(harness: MetadataHarness) -> No
     [first] = harness.claim(key)
     harness.finish(outcome(first, S.PENDING))
     [second] = harness.claim(key, worker_id="w2")
-    result = harness.finish(outcome(first, S.FAILED))
-    assert (result.fenced, result.ended) == ([key], [])
+    late = outcome(first, S.FAILED)
+    result = harness.finish(late)
+    assert (result.fenced, result.ended) == ([late], [])
     assert harness.status(key) == "running"
     assert harness.finish(outcome(second, S.COMPLETED)).fenced == []
-    assert harness.finish(outcome(second, S.FAILED)).fenced == [key]
+    late = outcome(second, S.FAILED)
+    assert harness.finish(late).fenced == [late]
     assert harness.status(key) == "completed"
     assert harness.history(key).count("completed") == 1
 
@@ -111,8 +113,21 @@ def test_a_batch_with_fenced_outcomes_writes_the_others(harness: MetadataHarness
     [lost] = harness.claim(one)
     [kept] = harness.claim(two)
     harness.finish(outcome(lost, S.PENDING))
-    result = harness.finish(outcome(lost, S.COMPLETED), outcome(kept, S.COMPLETED))
-    assert (result.fenced, result.ended) == ([one], [two])
+    late = outcome(lost, S.COMPLETED)
+    result = harness.finish(late, outcome(kept, S.COMPLETED))
+    assert (result.fenced, result.ended) == ([late], [two])
+
+
+def test_of_two_attempts_at_a_task_in_one_batch_only_the_lost_one_is_fenced(
+    harness: MetadataHarness,
+) -> None:
+    key = harness.accepted()
+    [first] = harness.claim(key)
+    harness.finish(outcome(first, S.PENDING))
+    [second] = harness.claim(key)
+    late = outcome(first, S.COMPLETED)
+    result = harness.finish(late, outcome(second, S.COMPLETED))
+    assert (result.fenced, result.ended, result.locked) == ([late], [key], [])
 
 
 def test_a_retry_is_scheduled_and_claimable_only_when_due(harness: MetadataHarness) -> None:

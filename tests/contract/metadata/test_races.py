@@ -74,12 +74,11 @@ def meeting(
     with harness.database.engine.begin() as connection:
         connection.exec_driver_sql(change)
         first = harness.finish_once(*outcomes, outbox=True)
-    assert set(first.locked) == {TaskKey(task.tenant_id, task.task_id) for task in locked}
+    assert {o.task_id for o in first.locked} == {task.task_id for task in locked}
     assert first.fenced == []
-    left = [o for o in outcomes if TaskKey(o.tenant_id, o.task_id) in first.locked]
-    second = harness.finish(*left, outbox=True)
+    second = harness.finish(*first.locked, outbox=True)
     return FinishResult(
-        second.fenced, [*first.to_send, *second.to_send], [*first.ended, *second.ended]
+        second.fenced, [*first.to_send, *second.to_send], [*first.ended, *second.ended], []
     )
 
 
@@ -264,7 +263,7 @@ def test_only_the_end_of_a_task_waits_for_a_transaction_that_submits_a_dependent
         [started] = harness.claim(waiting)
         key = TaskKey("default", running.task_id)
         result = harness.finish_once(end)
-        assert (result.locked, result.fenced, result.ended) == ([key], [], [])
+        assert (result.locked, result.fenced, result.ended) == ([end], [], [])
         assert harness.status(key) == "running"
         callers.commit()
     assert harness.finish_once(end) == FinishResult([], [], [key], [])
@@ -375,7 +374,7 @@ def test_an_outcome_meets_whoever_takes_its_task_over(harness: MetadataHarness) 
         locked=[first],
     )
     key = TaskKey("default", first.task_id)
-    assert result.fenced == [key]
+    assert [late.task_id for late in result.fenced] == [first.task_id]
     assert (harness.status(key), harness.history(key)) == ("running", ["submitted", "started"])
     assert harness.count("task_results") == 1
     assert harness.insights.counts(None).by_status[TaskStatus.COMPLETED] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -355,6 +356,25 @@ def test_an_outcome_that_came_too_late_changes_nothing_and_is_counted(
     assert engine.get(task_id).result == "mine"
     totals = engine.runtime.counters.snapshot()["totals"]
     assert (totals["succeeded"], totals["failed"], totals["fenced"]) == (1, 0, 1)
+
+
+def test_of_two_attempts_that_end_together_the_one_that_counts_is_counted(
+    engine: Engine, task: str
+) -> None:
+    """The lease was lost, and the task came back to the same worker."""
+    task_id = engine.submit(task)
+    lost = engine.start_one()
+    engine.write_row(task_id, engine.row(task_id) | {"lease_token": 4711})
+    kept = replace(lost, task=lost.task._replace(lease_token=4711))
+    execution = engine.runtime.execution
+    done = [
+        (lost, execution.succeeded(lost, "lost", 1.0)),
+        (kept, execution.succeeded(kept, "kept", 1.0)),
+    ]
+    assert execution.finish(done) == frozenset()
+    assert engine.get(task_id).result == "kept"
+    totals = engine.runtime.counters.snapshot()["totals"]
+    assert (totals["succeeded"], totals["fenced"]) == (1, 1)
 
 
 def test_a_claim_that_the_store_has_lost_loses_no_task(engine: Engine, task: str) -> None:

@@ -74,7 +74,7 @@ class SqlOutcomes:
         self, outcomes: Sequence[Outcome], *, max_queue_delay_seconds: float, outbox: bool
     ) -> FinishResult:
         if not outcomes:
-            return FinishResult([], [], [])
+            return FinishResult([], [], [], [])
         # Before the transaction: nobody waits for it yet.
         attempt = self._in_steps(outcomes) if self._database.is_sqlite else self._at_once(outcomes)
 
@@ -82,12 +82,16 @@ class SqlOutcomes:
             written = attempt(tx)
             kept = [done for done in written if done is not None]
             left = [o for o, done in zip(outcomes, written, strict=True) if done is None]
-            locked = self._still_leased(tx, left) if left else []
+            locked = self._still_leased(tx, left) if left else set()
             to_send, ended = self._follow_up(
                 tx, kept, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
             )
-            fenced = [_key(outcome) for outcome in left if _lease(outcome) not in locked]
-            result = FinishResult(fenced, to_send, ended, [TaskKey(*lease[:2]) for lease in locked])
+            result = FinishResult(
+                [outcome for outcome in left if _lease(outcome) not in locked],
+                to_send,
+                ended,
+                [outcome for outcome in left if _lease(outcome) in locked],
+            )
             return result, next(iter(kept), None)
 
         def happened(tx: Transaction, result: tuple[FinishResult, _Written | None]) -> bool:
@@ -95,12 +99,10 @@ class SqlOutcomes:
 
         return until_known(self._database, write, happened, patient=True)[0]
 
-    def _still_leased(self, tx: Transaction, left: Sequence[Outcome]) -> list[_Lease]:
-        """Those that were left out because others had locked them."""
-        leases = {_lease(outcome) for outcome in left}
-        keys = batch_text(sorted({lease[:2] for lease in leases}))
-        found = [(row[0], row[1], row[2]) for row in tx.rows(self._leases_unlocked, batch=keys)]
-        return [lease for lease in found if lease in leases]
+    def _still_leased(self, tx: Transaction, left: Sequence[Outcome]) -> set[_Lease]:
+        """The leases that still hold of the tasks of these outcomes, which others had locked then."""
+        keys = batch_text(sorted({_key(outcome) for outcome in left}))
+        return {(row[0], row[1], row[2]) for row in tx.rows(self._leases_unlocked, batch=keys)}
 
     def _is_written(self, tx: Transaction, outcome: Outcome) -> bool:
         key = batch_text([(outcome.tenant_id, outcome.task_id)])

@@ -72,10 +72,10 @@ class FinishResult(NamedTuple):
     dependencies completed. ``ended``: every task that became final, dependents included. ``locked``: outcomes that were
     not written, because somebody else's transaction holds their task at that moment; to be given again."""
 
-    fenced: list[TaskKey]
+    fenced: list[Outcome]
     to_send: list[OutboxEntry]
     ended: list[TaskKey]
-    locked: Sequence[TaskKey] = ()
+    locked: list[Outcome]
 
 
 class Lease(NamedTuple):
