@@ -227,7 +227,8 @@ class Execution:
         """Write all of it in one transaction, then acknowledge, send, tell those who wait, count and log.
 
         Outcomes whose lease had been lost are dropped. Returns those that could not be written yet, since somebody
-        else's transaction holds their tasks: give them again. Raises StoreUnavailableError; safe to repeat.
+        else's transaction holds their tasks, or some that fail with them: give them again. Raises
+        StoreUnavailableError; safe to repeat.
         """
         outcomes = [outcome for _, outcome in done]
         result = self._conclusion.commit(outcomes, [attempt.receipt for attempt, _ in done])

@@ -31,6 +31,7 @@ from taskflow.ports.metadata import (
 )
 from taskflow.testing.clock import FakeClock
 from tests.contract.metadata.conftest import MetadataHarness, outcome
+from tests.support.at_once import at_once
 from tests.support.postgres import BLOCKED
 from tests.support.waiting import wait_for
 
@@ -80,26 +81,6 @@ def meeting(
     return FinishResult(
         second.fenced, [*first.to_send, *second.to_send], [*first.ended, *second.ended], []
     )
-
-
-def at_once(*work: Callable[[], object]) -> list[BaseException]:
-    """All begin at the same moment. Returns what they raised."""
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(len(work))
-
-    def run(item: Callable[[], object]) -> None:
-        barrier.wait()
-        try:
-            item()
-        except BaseException as exc:
-            errors.append(exc)
-
-    threads = [threading.Thread(target=run, args=(item,)) for item in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return errors
 
 
 def wait_for_a_blocked_transaction(harness: MetadataHarness) -> None:
@@ -209,8 +190,8 @@ def test_chains_that_are_cancelled_at_every_link_do_not_end_each_other(
             lambda running=running: harness.finish(  # type: ignore[misc]
                 *(outcome(task, TaskStatus.CANCELLED) for task in running)
             ),
-            lambda next_=next_: harness.tasks.cancel(next_),  # type: ignore[misc]
-            lambda last=last: harness.tasks.cancel(last),  # type: ignore[misc]
+            lambda next_=next_: harness.cancel(*next_),  # type: ignore[misc]
+            lambda last=last: harness.cancel(*last),  # type: ignore[misc]
         )
     assert errors == []
     ended = harness.insights.counts(None).by_status

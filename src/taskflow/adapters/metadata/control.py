@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, INTEGER, TEXT, batch_table, batch_text
+from taskflow.adapters.metadata.contention import PATIENCE_SECONDS, lock_timeout, until_unlocked
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, Dependents
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
@@ -59,11 +60,14 @@ class SqlControl:
             .select_from(batch)
             .join(t, is_batch)
         )
-        self._states = database.prepare_rows(
-            states
-            if database.is_sqlite
-            else states.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
-        )
+        self._states = self._states_unlocked = database.prepare_rows(states)
+        if not database.is_sqlite:
+            self._states = database.prepare_rows(
+                states.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
+            )
+            self._states_unlocked = database.prepare_rows(
+                states.with_for_update(of=t, skip_locked=True)
+            )
         self._cancel = database.prepare(
             t.update()
             .values(
@@ -139,6 +143,9 @@ class SqlControl:
         )
 
     def cancel(self, keys: Sequence[TaskKey], *, request_id: str | None = None) -> CancelResult:
+        return until_unlocked(lambda: self._cancel_now(keys, request_id))
+
+    def _cancel_now(self, keys: Sequence[TaskKey], request_id: str | None) -> CancelResult:
         with self._database.write() as tx:
             states = self._load(tx, keys)
             running = [key for key, state in states.items() if state.status is TaskStatus.RUNNING]
@@ -172,6 +179,18 @@ class SqlControl:
         request_id: str | None = None,
     ) -> RedriveResult:
         delays = dict(zip(keys, delay_seconds, strict=True))
+        return until_unlocked(
+            lambda: self._redrive_now(keys, delays, max_queue_delay_seconds, outbox, request_id)
+        )
+
+    def _redrive_now(
+        self,
+        keys: Sequence[TaskKey],
+        delays: Mapping[TaskKey, float],
+        max_queue_delay_seconds: float,
+        outbox: bool,
+        request_id: str | None,
+    ) -> RedriveResult:
         payloads: list[str] = []
         with self._database.write() as tx:
             states = self._load(tx, keys)
@@ -260,8 +279,10 @@ class SqlControl:
         if not rows:
             return 0, []
         with self._database.write() as tx:
-            # Looked at again under the lock: a task may have been redriven since.
-            states = self._load(tx, [TaskKey(row.tenant_id, row.id) for row in rows])
+            # Looked at again under the lock: a task may have been redriven since. What a transaction holds in which
+            # somebody submits a task that depends on it has time.
+            batch = batch_text([(row.tenant_id, row.id) for row in rows])
+            states = _by_key(tx.rows(self._states_unlocked, batch=batch))
             rows = [
                 row
                 for row in rows
@@ -291,17 +312,22 @@ class SqlControl:
         return len(rows), payloads
 
     def _load(self, tx: Transaction, keys: Sequence[TaskKey]) -> dict[TaskKey, _State]:
-        rows = tx.rows(self._states, batch=batch_text(list(dict.fromkeys(keys))))
-        return {
-            TaskKey(row[0], row[1]): _State(row[0], row[1], TaskStatus(row[2]), *row[3:])
-            for row in rows
-        }
+        """Locked. Raises StoreLockedError if others hold one of them for long."""
+        with lock_timeout(tx, None if self._database.is_sqlite else PATIENCE_SECONDS):
+            return _by_key(tx.rows(self._states, batch=batch_text(list(dict.fromkeys(keys)))))
 
     def _events(
         self, tx: Transaction, keys: Sequence[TaskKey], kind: EventType, request_id: str | None
     ) -> None:
         data = None if request_id is None else dumps({"request_id": request_id})
         self._journal.events(tx, [NewEvent(*key, kind, None, data) for key in keys])
+
+
+def _by_key(rows: Sequence[Sequence[Any]]) -> dict[TaskKey, _State]:
+    return {
+        TaskKey(row[0], row[1]): _State(row[0], row[1], TaskStatus(row[2]), *row[3:])
+        for row in rows
+    }
 
 
 def _before(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from taskflow.adapters.metadata import schema
+from taskflow.adapters.metadata import dependent_statements, schema
 from taskflow.adapters.metadata.batch import ID, INTEGER, TEXT, batch_table, batch_text
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.journal import Journal, NewEvent, NewResult, Send, Tally
 from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.classification import describe
-from taskflow.core.errors import DependencyFailedError
+from taskflow.core.errors import DependencyFailedError, StoreLockedError
 from taskflow.core.events import EventType
 from taskflow.core.task import ErrorClass, TaskStatus
 from taskflow.ports.metadata import TaskKey
@@ -22,6 +22,17 @@ from taskflow.ports.metadata import TaskKey
 DEPENDENCY_FAILED = (
     "dependency_failed"  # fingerprint of every task that failed only because of another one
 )
+
+
+class DependentsLockedError(StoreLockedError):
+    """Somebody else's transaction holds what depends on ``parents``: what was done to these is to be taken back."""
+
+    def __init__(self, parents: Collection[TaskKey]) -> None:
+        super().__init__(
+            "a transaction that has not ended yet holds tasks that depend on these; nothing was written",
+            retry_after_seconds=1.0,
+        )
+        self.parents = parents
 
 
 class FollowUp(NamedTuple):
@@ -46,6 +57,10 @@ class _Child(NamedTuple):
         return TaskKey(self.tenant_id, self.task_id)
 
     @property
+    def parent_key(self) -> TaskKey:
+        return TaskKey(self.tenant_id, self.parent)
+
+    @property
     def waits(self) -> bool:
         """Whether ``waits_for`` is kept up to date: also while failed, so that a redrive finds it right."""
         return self.status == TaskStatus.BLOCKED or self.fingerprint == DEPENDENCY_FAILED
@@ -56,57 +71,13 @@ class Dependents:
 
     def __init__(self, database: Database, journal: Journal) -> None:
         self._journal = journal
-        t, d = schema.tasks, schema.task_dependencies
-        parents = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
-        children = (
-            sa.select(
-                t.c.tenant_id,
-                t.c.id,
-                t.c.task,
-                t.c.priority,
-                t.c.run_at,
-                t.c.status,
-                t.c.waits_for,
-                t.c.fingerprint,
-                t.c.finished_at,
-                d.c.depends_on,
-            )
-            .select_from(parents)
-            .join(
-                d,
-                sa.and_(d.c.tenant_id == parents.c.tenant_id, d.c.depends_on == parents.c.task_id),
-            )
-            .join(t, sa.and_(t.c.tenant_id == d.c.tenant_id, t.c.id == d.c.task_id))
+        t = schema.tasks
+        self._children = database.prepare_rows(dependent_statements.children(database))
+        self._children_to_release = database.prepare_rows(
+            dependent_statements.children_to_release(database)
         )
-        kept = children
-        if not database.is_sqlite:
-            # In one order, so that two that end parents do not wait for each other. Who is released is as unfinished as
-            # before: that waits for nobody who submits what depends on it (`execution_statements.py`).
-            ordered = children.order_by(t.c.tenant_id, t.c.id)
-            children = ordered.with_for_update(of=t)
-            kept = ordered.with_for_update(of=t, key_share=True)
-        self._children = database.prepare_rows(children)
-        self._children_to_release = database.prepare_rows(kept)
-        p = schema.tasks.alias("parent")
-        those = batch_table(database, {"tenant_id": TEXT, "task_id": ID})
-        self._hopeless = database.prepare_rows(
-            sa.select(d.c.tenant_id, d.c.task_id)
-            .select_from(those)
-            .join(d, sa.and_(d.c.tenant_id == those.c.tenant_id, d.c.task_id == those.c.task_id))
-            .join(p, sa.and_(p.c.tenant_id == d.c.tenant_id, p.c.id == d.c.depends_on))
-            .where(p.c.finished_at.is_not(None), p.c.status != sa.literal_column("'completed'"))
-        )
-        unfinished = sa.case((p.c.finished_at.is_(None), 1), else_=0)
-        completed: sa.ColumnElement[str] = sa.literal_column("'completed'")
-        unsuccessful = sa.case((sa.and_(unfinished == 0, p.c.status != completed), 1), else_=0)
-        self._unfinished = database.prepare_rows(
-            sa.select(d.c.tenant_id, d.c.task_id, sa.func.sum(unfinished))
-            .select_from(those)
-            .join(d, sa.and_(d.c.tenant_id == those.c.tenant_id, d.c.task_id == those.c.task_id))
-            .join(p, sa.and_(p.c.tenant_id == d.c.tenant_id, p.c.id == d.c.depends_on))
-            .group_by(d.c.tenant_id, d.c.task_id)
-            .having(sa.func.sum(unfinished) > 0, sa.func.sum(unsuccessful) == 0)
-        )
+        self._hopeless = database.prepare_rows(dependent_statements.hopeless(database))
+        self._unfinished = database.prepare_rows(dependent_statements.unfinished(database))
         waiting = batch_table(database, {"tenant_id": TEXT, "task_id": ID, "waits_for": INTEGER})
         self._wait = database.prepare(
             t.update()
@@ -146,15 +117,26 @@ class Dependents:
     def after(
         self, tx: Transaction, *, completed: Sequence[TaskKey], unsuccessful: Sequence[TaskKey]
     ) -> FollowUp:
-        """Release what waited only for ``completed``; fail what depends on ``unsuccessful``, and theirs in turn."""
+        """Release what waited only for ``completed``; fail what depends on ``unsuccessful``, and theirs in turn.
+
+        Raises DependentsLockedError once all have been looked at: those of ``unsuccessful`` that it names, beside what
+        they would have failed, cannot end now. It may name others when what is left is tried.
+        """
         follow_up = FollowUp([], [])
         if completed:
             rows = tx.rows(self._children_to_release, batch=batch_text(completed))
             self._release(tx, [_Child(*row) for row in rows], follow_up)
+        parents_of: defaultdict[TaskKey, set[TaskKey]] = defaultdict(set)
+        locked: set[TaskKey] = set()
         while unsuccessful:
-            failed = self._fail(tx, self._load(tx, unsuccessful))
-            follow_up.ended.extend(failed)
-            unsuccessful = failed
+            children, locked_here = self._lock(tx, unsuccessful)
+            locked |= locked_here
+            for child in children:
+                parents_of[child.key].add(child.parent_key)
+            unsuccessful = self._fail(tx, children)
+            follow_up.ended.extend(unsuccessful)
+        if locked:
+            raise DependentsLockedError(_with_ancestors(locked, parents_of))
         return follow_up
 
     def block_again(
@@ -212,9 +194,24 @@ class Dependents:
         return {child.key for child in self._load(tx, parents)}
 
     def _load(self, tx: Transaction, parents: Sequence[TaskKey]) -> list[_Child]:
-        if not parents:
-            return []
-        return [_Child(*row) for row in tx.rows(self._children, batch=batch_text(parents))]
+        """Raises DependentsLockedError."""
+        children, locked = self._lock(tx, parents)
+        if locked:
+            raise DependentsLockedError(locked)
+        return children
+
+    def _lock(
+        self, tx: Transaction, parents: Sequence[TaskKey]
+    ) -> tuple[list[_Child], set[TaskKey]]:
+        """All that depend on one of ``parents``, and those of ``parents`` some of whose are locked by somebody else."""
+        children: list[_Child] = []
+        locked: set[TaskKey] = set()
+        for row in tx.rows(self._children, batch=batch_text(parents)) if parents else ():
+            if row[2] is None:
+                locked.add(TaskKey(row[0], row[-1]))
+            else:
+                children.append(_Child(*row))
+        return children, locked
 
     def _release(self, tx: Transaction, children: Sequence[_Child], follow_up: FollowUp) -> None:
         fewer = Counter(child.key for child in children if child.waits)
@@ -262,6 +259,19 @@ class Dependents:
     def _add(self, tx: Transaction, counts: Mapping[TaskKey, int]) -> None:
         if counts:
             tx.run(self._count, batch=batch_text([(*key, count) for key, count in counts.items()]))
+
+
+def _with_ancestors(
+    keys: Iterable[TaskKey], parents_of: Mapping[TaskKey, Iterable[TaskKey]]
+) -> set[TaskKey]:
+    found: set[TaskKey] = set()
+    left = list(keys)
+    while left:
+        key = left.pop()
+        if key not in found:
+            found.add(key)
+            left += parents_of.get(key, ())
+    return found
 
 
 def failed_dependency(tenant_id: str, task_id: str, *, parent: str) -> NewResult:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from taskflow.adapters.metadata import execution_statements as statements
 from taskflow.adapters.metadata.batch import batch_text
 from taskflow.adapters.metadata.claims import SqlClaims
 from taskflow.adapters.metadata.database import Database
-from taskflow.adapters.metadata.dependents import Dependents
+from taskflow.adapters.metadata.dependents import Dependents, DependentsLockedError
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Tally
 from taskflow.adapters.metadata.outcomes import SqlOutcomes
 from taskflow.core.events import EventType
@@ -89,8 +89,22 @@ class SqlExecution(SqlClaims):
     def expire(self, *, limit: int) -> ExpireResult:
         if not self._database.read_rows(self._any_expiring, now=self._database.now(), limit=1):
             return ExpireResult([], [])
+        locked: set[TaskKey] = (
+            set()
+        )  # by their dependents; themselves they are passed over if somebody has locked them
+        while True:
+            try:
+                return self._expire_but(locked, limit)
+            except DependentsLockedError as exc:
+                locked.update(exc.parents)
+
+    def _expire_but(self, locked: Collection[TaskKey], limit: int) -> ExpireResult:
         with self._database.write() as tx:
-            rows = tx.rows(self._expiring, now=tx.now, limit=limit)
+            rows = [
+                row
+                for row in tx.rows(self._expiring, now=tx.now, limit=limit + len(locked))
+                if (row[0], row[1]) not in locked
+            ][:limit]
             if not rows:
                 return ExpireResult([], [])
             keys = [TaskKey(row[0], row[1]) for row in rows]

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.batch import ID, TEXT, batch_table, batch_text
+from taskflow.adapters.metadata.contention import lock_timeout
 from taskflow.adapters.metadata.database import Database
 from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.errors import IdempotencyConflictError
@@ -58,13 +59,9 @@ class IdempotencyKeys:
         On PostgreSQL this waits for transactions that are taking one of them; in one order, so that two of these do
         not wait for each other. After ``wait_seconds`` (None: however long it takes) it raises StoreLockedError.
         """
-        limit_seconds = None if self._is_sqlite else wait_seconds
-        if limit_seconds is not None:
-            tx.before_next(f"SET LOCAL lock_timeout = {int(limit_seconds * 1_000)}")
         rows = sorted((*key, task.id, task.request_hash) for task in tasks if (key := key_of(task)))
-        taken = tx.run(self._insert, batch=batch_text(rows))
-        if limit_seconds is not None:
-            tx.before_next("SET LOCAL lock_timeout = DEFAULT")
+        with lock_timeout(tx, None if self._is_sqlite else wait_seconds):
+            taken = tx.run(self._insert, batch=batch_text(rows))
         return taken == len(rows)
 
 

@@ -16,7 +16,7 @@ from taskflow.adapters.metadata import execution_statements, outcome_statements,
 from taskflow.adapters.metadata.batch import ID, INTEGER, TEXT, batch_text
 from taskflow.adapters.metadata.certainty import until_known
 from taskflow.adapters.metadata.database import Database
-from taskflow.adapters.metadata.dependents import Dependents
+from taskflow.adapters.metadata.dependents import Dependents, DependentsLockedError
 from taskflow.adapters.metadata.journal import Journal, NewEvent, NewResult, Send, Tally
 from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.events import EventType
@@ -73,8 +73,24 @@ class SqlOutcomes:
     def finish(
         self, outcomes: Sequence[Outcome], *, max_queue_delay_seconds: float, outbox: bool
     ) -> FinishResult:
-        if not outcomes:
-            return FinishResult([], [], [], [])
+        locked: list[Outcome] = []
+        left = list(outcomes)
+        while left:
+            try:
+                result = self._finish_these(
+                    left, max_queue_delay_seconds=max_queue_delay_seconds, outbox=outbox
+                )
+            except DependentsLockedError as exc:
+                locked += [outcome for outcome in left if _key(outcome) in exc.parents]
+                left = [outcome for outcome in left if _key(outcome) not in exc.parents]
+            else:
+                return result._replace(locked=[*result.locked, *locked])
+        return FinishResult([], [], [], locked)
+
+    def _finish_these(
+        self, outcomes: Sequence[Outcome], *, max_queue_delay_seconds: float, outbox: bool
+    ) -> FinishResult:
+        """All of them in one transaction. Raises DependentsLockedError."""
         # Before the transaction: nobody waits for it yet.
         attempt = self._in_steps(outcomes) if self._database.is_sqlite else self._at_once(outcomes)
 

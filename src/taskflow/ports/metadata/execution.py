@@ -70,7 +70,8 @@ class Outcome(NamedTuple):
 class FinishResult(NamedTuple):
     """``fenced``: outcomes that were not written, their lease had been lost. ``to_send``: retries and tasks whose
     dependencies completed. ``ended``: every task that became final, dependents included. ``locked``: outcomes that were
-    not written, because somebody else's transaction holds their task at that moment; to be given again."""
+    not written, because somebody else's transaction holds their task at that moment, or one that would fail with it;
+    to be given again."""
 
     fenced: list[Outcome]
     to_send: list[OutboxEntry]
@@ -138,7 +139,7 @@ class ExecutionStore(Protocol):
         self, outcomes: Sequence[Outcome], *, max_queue_delay_seconds: float, outbox: bool
     ) -> FinishResult:
         """Write outcomes, results, events and follow-ups where ``lease_token`` still matches (``outbox`` as in insert).
-        Waits for nobody who holds one of these tasks.
+        Waits for nobody who holds one of these tasks, or one that fails with them.
 
         Completed: tasks that waited only for this become pending. Failed, cancelled: tasks that depend on it fail with
         DependencyFailedError, and theirs in turn.
