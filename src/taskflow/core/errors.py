@@ -168,6 +168,10 @@ class StoreLockedError(StoreBusyError):
     """A transaction that has not ended yet holds what this one wants. Nothing was written; safe to repeat later."""
 
 
+class StatementTimeoutError(StoreUnavailableError):
+    """The store gave up what took longer than it may. Nothing was written; less at once may do."""
+
+
 class CommitUnknownError(StoreUnavailableError):
     """The connection to the store broke during the commit: all of it was written, or nothing."""
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from queue import Empty
 
-from taskflow.core.errors import StoreUnavailableError
+from taskflow.core.errors import StatementTimeoutError, StoreUnavailableError
 from taskflow.logs import get_logger
-from taskflow.ports.metadata import Outcome, TaskKey
+from taskflow.ports.metadata import Outcome
 from taskflow.services.execution import Execution
 from taskflow.worker.backoff import Backoff
 from taskflow.worker.heartbeat import Heartbeat
@@ -26,9 +26,9 @@ Done = tuple[Run, Outcome]
 
 
 class Finisher:
-    """An outcome is kept until it is written; those whose tasks somebody else's transaction holds wait, and no others
-    with them. Only at the end of `stop` is what the store still refuses given up: its leases run out, and other workers
-    take the tasks over."""
+    """An outcome is kept until it is written; those whose tasks, or what fails with them, somebody else's transaction
+    holds are tried less and less often, and no others wait with them. Only at the end of `stop` is what the store still
+    refuses given up: its leases run out, and other workers take the tasks over."""
 
     def __init__(self, pool: Pool, execution: Execution, heartbeat: Heartbeat) -> None:
         self._pool = pool
@@ -75,15 +75,22 @@ class Finisher:
     def _work(self) -> None:
         ending = False
         locked: list[Done] = []  # by somebody else's transaction; the others go on
+        again_at = 0.0
         while not ending or (locked and not self._gives_up):
-            gathered = self._gather(wait_seconds=self._contention.seconds if locked else None)
+            wait_seconds = max(0.0, again_at - self._pool.monotonic()) if locked else None
+            gathered = self._gather(wait_seconds=wait_seconds)
             ending = ending or None in gathered
-            batch = locked + [done for done in gathered if done is not None]
+            batch = [done for done in gathered if done is not None]
+            is_due = self._pool.monotonic() >= again_at
+            if is_due:
+                batch, locked = locked + batch, []
             if batch:
-                locked = self._finish(batch)
-                left = {run for run, _ in locked}
-                self._forget([done for done in batch if done[0] not in left])
-                self._note_contention(locked)
+                left = self._finish(batch)
+                locked += left
+                runs_left = {run for run, _ in left}
+                self._forget([done for done in batch if done[0] not in runs_left])
+            if is_due:
+                again_at = self._pool.monotonic() + self._contention_seconds(locked)
         if locked:
             _say_given_up(locked)
 
@@ -108,12 +115,16 @@ class Finisher:
                 with self._writing:
                     locked = self._write(batch)
             except StoreUnavailableError as exc:
+                is_too_much = isinstance(exc, StatementTimeoutError) and len(batch) > 1
                 log.warning(
                     "worker.finish_failed",
                     outcomes=len(batch),
                     error=exc.detail,
-                    retry_in_seconds=self._backoff.seconds,
+                    retry_in_seconds=0 if is_too_much else self._backoff.seconds,
                 )
+                if is_too_much:  # it would be so again
+                    half = len(batch) // 2
+                    return self._finish(batch[:half]) + self._finish(batch[half:])
                 self._backoff.wait()
             except Exception:  # one outcome that cannot be written must not keep back the others
                 log.exception("worker.finish_failed", outcomes=len(batch))
@@ -134,13 +145,12 @@ class Finisher:
         self._write_seconds = self._pool.monotonic() - began
         return [done for done in batch if locked and done[1] in locked]
 
-    def _note_contention(self, locked: Sequence[Done]) -> None:
-        """By the clock: who is busy gives them again with every batch, many times a second."""
+    def _contention_seconds(self, locked: Sequence[Done]) -> float:
+        """For how long others go on without those, which have just been tried."""
         if not locked:
             self._contention.reset()
             self._locked_since, self._contention_told = None, False
-            return
-        self._contention.lengthen()
+            return 0.0
         now = self._pool.monotonic()
         if self._locked_since is None:
             self._locked_since = now
@@ -149,9 +159,13 @@ class Finisher:
             log.warning(
                 "worker.outcomes_locked",
                 outcomes=len(locked),
-                task_id=_key(locked[0]).task_id,
-                hint="a transaction that stays open holds these tasks: has it submitted what depends on them?",
+                task_id=locked[0][0].attempt.task.task_id,
+                hint="a transaction that stays open holds these tasks, or what fails with them: "
+                "has it submitted what depends on them?",
             )
+        pause = self._contention.seconds
+        self._contention.lengthen()
+        return pause
 
     def _forget(self, batch: Sequence[Done]) -> None:
         leased = self._pool.leased
@@ -159,11 +173,6 @@ class Finisher:
         leased.difference_update([run for run, _ in batch])
         if was_full and self._pool.claimer_waits:
             self._pool.wake_claimer()
-
-
-def _key(done: Done) -> TaskKey:
-    task = done[0].attempt.task
-    return TaskKey(task.tenant_id, task.task_id)
 
 
 def _say_given_up(batch: Sequence[Done]) -> None:

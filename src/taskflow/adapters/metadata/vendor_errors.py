@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from taskflow.core.errors import (
     ConfigurationError,
+    StatementTimeoutError,
     StoreBusyError,
     StoreCorruptError,
     StoreFullError,
@@ -66,7 +67,7 @@ def translate(exc: BaseException | None) -> Exception:
     if "InsufficientPrivilege" in names:
         return StoreUnavailableError(f"PostgreSQL does not allow it: {text}")
     if "QueryCanceled" in names and "timeout" in text:
-        return StoreUnavailableError(
+        return StatementTimeoutError(
             "PostgreSQL gave up a statement that took longer than TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS"
         )
     if "LockNotAvailable" in names:
