@@ -151,7 +151,8 @@ class ExecutionStore(Protocol):
         ...
 
     def expire(self, *, limit: int) -> ExpireResult:
-        """End up to ``limit`` waiting tasks past their ``expires_at``, and fail what depends on them."""
+        """End up to ``limit`` waiting tasks past their ``expires_at``, and fail what depends on them; but for those of
+        which somebody else's transaction holds any at that moment."""
         ...
 
     def lost(self, *, dead_workers: Sequence[str], limit: int) -> list[LostTask]:

@@ -55,7 +55,9 @@ class TaskStore(Protocol):
 
     def cancel(self, keys: Sequence[TaskKey], *, request_id: str | None = None) -> CancelResult:
         """Waiting tasks become cancelled (their dependents fail), running ones are marked for their worker.
-        ``request_id``, here and below: of the HTTP request that asked for it, for the tasks' history."""
+        ``request_id``, here and below: of the HTTP request that asked for it, for the tasks' history.
+
+        Raises StoreLockedError when somebody else's transaction holds one of all these for about a second."""
         ...
 
     def redrive(
@@ -69,7 +71,9 @@ class TaskStore(Protocol):
     ) -> RedriveResult:
         """Run final tasks anew, ``delay_seconds[i]`` from now, with all their retries; tasks that failed only because
         they depend on one of them wait for it again. What depends on a task that is to run waits for it, unless another
-        one it depends on ended without success: then it is run as asked. Tasks that are not final are left alone."""
+        one it depends on ended without success: then it is run as asked. Tasks that are not final are left alone.
+
+        Raises StoreLockedError when somebody else's transaction holds one of all these for about a second."""
         ...
 
     def dead_letter_keys(
@@ -87,7 +91,8 @@ class TaskStore(Protocol):
     def failure_groups(self, tenant_id: str, *, limit: int) -> builtins.list[FailureGroup]: ...
 
     def purge(self, *, finished_before: int, limit: int) -> tuple[int, builtins.list[str]]:
-        """Delete final tasks with all that belongs to them; returns how many and the payload keys to delete."""
+        """Delete final tasks with all that belongs to them, but for those that somebody else's transaction holds at
+        that moment; returns how many and the payload keys to delete."""
         ...
 
 
