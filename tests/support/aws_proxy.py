@@ -4,6 +4,7 @@ with aws_proxy(ministack_url) as proxy:
     ...  # a program with AWS_ENDPOINT_URL=proxy.url
     proxy.counts["ReceiveMessage"]
     with proxy.failing("SendMessageBatch", "ThrottlingException", status=400): ...
+    with proxy.hanging("SendMessageBatch") as let_go: ...
     with proxy.unreachable(): ...
 """
 
@@ -120,6 +121,23 @@ class AwsProxy:
         answer = Answer.error(code, message, status=status)
         with self.intercepting(lambda asked: answer if asked.operation == operation else None):
             yield
+
+    @contextmanager
+    def hanging(self, operation: str) -> Iterator[threading.Event]:
+        """Such requests get no answer: their connections break once the event is set, or the block ends."""
+        let_go = threading.Event()
+
+        def hang(request: Request) -> Answer | None:
+            if request.operation != operation:
+                return None
+            let_go.wait()
+            raise ConnectionAbortedError("on purpose")
+
+        try:
+            with self.intercepting(hang):
+                yield let_go
+        finally:
+            let_go.set()
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:

@@ -45,6 +45,7 @@ def queue(
     depths_cache_seconds: float = 0.0,
     park_seconds: float = 1.0,
     starvation_every: int = 32,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> SQSTaskQueue:
     """With shorter polls than in earnest, so that its threads end soon after it."""
     return SQSTaskQueue(
@@ -56,6 +57,7 @@ def queue(
         depths_cache_seconds=depths_cache_seconds,
         park_seconds=park_seconds,
         starvation_every=starvation_every,
+        monotonic=monotonic,
         rng=random.Random(1),
     )
 

@@ -66,6 +66,7 @@ class Runtime:
     http: HttpSender
     counters: Counters
     completions: Completions
+    sending: Sending
     submissions: Submissions
     tasks: Tasks
     artifacts: Artifacts
@@ -87,6 +88,7 @@ class Runtime:
             closing.callback(self.liveness.release, self.worker_id)
             closing.callback(self.payloads.close)
             closing.callback(self.queue.close)
+            closing.callback(self.sending.close)
             closing.callback(self.submissions.close)
 
 
@@ -205,6 +207,7 @@ def _wire(
         http=http,
         counters=counters,
         completions=completions,
+        sending=sending,
         submissions=Submissions(
             stores.submissions,
             preparation=Preparation(

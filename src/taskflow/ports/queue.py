@@ -78,6 +78,9 @@ class TaskQueue(Protocol):
     durable: bool
     """False: messages are gone after a restart and are rebuilt from the store, so a message needs no outbox row."""
 
+    remote: bool
+    """True: `enqueue` and `depths` ask another machine, and take as long as its answer does."""
+
     def enqueue(self, messages: Sequence[Message]) -> list[EnqueueFailure]:
         """Make each message receivable after its delay. Returns those that were not accepted."""
         ...
@@ -96,7 +99,8 @@ class TaskQueue(Protocol):
         ...
 
     def extend(self, receipts: Sequence[str], seconds: float) -> None:
-        """Keep these messages hidden for ``seconds`` from now. Stale receipts are ignored: the lease decides."""
+        """Keep these messages hidden for ``seconds`` from now. Stale receipts are ignored: the lease decides. Never
+        waits: the heartbeat that calls it has leases to extend."""
         ...
 
     def nack(self, receipts: Sequence[str], *, delay_seconds: float = 0.0) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from taskflow import logs
 from taskflow.core.errors import StoreUnavailableError
@@ -11,13 +13,28 @@ from taskflow.ports.queue import EnqueueFailure, Message, TaskQueue
 
 log = logs.get_logger(__name__)
 
+PATIENCE_SECONDS = 1.0  # of who has committed; rows are the sender's for longer, then the relay's
+MOST_UNDER_WAY = 12  # sends at once: each has a thread, and needs a connection to the queue
+_CLOSE_SECONDS = 5.0
+
 
 class Sending:
-    """Never raises: what could not be sent stays, or is put, in the outbox, and the relay tries again."""
+    """Never raises: what could not be sent stays, or is put, in the outbox, and the relay tries again. Thread safe.
 
-    def __init__(self, queue: TaskQueue, outbox: OutboxStore) -> None:
+    Nobody waits longer than ``patience_seconds`` for a remote queue: a send that takes longer goes on in the
+    background. Until it has ended nobody waits at all, and while too many are under way messages are left to the relay.
+    """
+
+    def __init__(
+        self, queue: TaskQueue, outbox: OutboxStore, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._queue = queue
         self._outbox = outbox
+        self._patience_seconds = patience_seconds
+        self._threads = ThreadPoolExecutor(MOST_UNDER_WAY, thread_name_prefix="taskflow-send")
+        self._beginning = threading.Lock()
+        self._under_way: set[Future[None]] = set()
+        self._late: set[Future[None]] = set()  # those that somebody has lost patience with
 
     @property
     def needs_rows(self) -> bool:
@@ -31,6 +48,42 @@ class Sending:
     def send(self, entries: Sequence[OutboxEntry]) -> None:
         if not entries:
             return
+        if not self._queue.remote:
+            self._send(entries)
+        elif (sent := self._begin(entries)) is None:
+            log.debug("queue.refused", count=len(entries), reason="too many sends, or closing")
+        elif not self._late:
+            self._wait_for(sent, len(entries))
+
+    def close(self) -> None:
+        """Waits up to 5 seconds for what is under way; what takes longer is sent again by the relay. Nothing more is
+        sent."""
+        _, left = wait(set(self._under_way), _CLOSE_SECONDS)
+        if left:
+            log.warning("queue.close_incomplete", sends=len(left))
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, entries: Sequence[OutboxEntry]) -> Future[None] | None:
+        with self._beginning:
+            if len(self._under_way) >= MOST_UNDER_WAY:
+                return None
+            try:
+                sent = self._threads.submit(self._send, entries)
+            except RuntimeError:  # closed, no more threads, or the interpreter ends
+                return None
+            self._under_way.add(sent)
+        sent.add_done_callback(self._under_way.discard)
+        return sent
+
+    def _wait_for(self, sent: Future[None], count: int) -> None:
+        try:
+            sent.result(self._patience_seconds)
+        except TimeoutError:
+            log.warning("queue.send_slow", count=count, waited_seconds=self._patience_seconds)
+            self._late.add(sent)
+            sent.add_done_callback(self._late.discard)
+
+    def _send(self, entries: Sequence[OutboxEntry]) -> None:
         failures = self._enqueue([entry.message for entry in entries])
         failed = {key_of(failure.message) for failure in failures}
         rows = {key_of(e.message): e.entry_id for e in entries if e.entry_id is not None}

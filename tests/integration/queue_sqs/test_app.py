@@ -97,6 +97,15 @@ def test_an_app_starts_and_accepts_while_sqs_is_away(
         app.stop()
 
 
+def test_tasks_submitted_while_sqs_hangs_are_accepted_and_run(
+    options: dict[str, Any], ministack_url: str, proxy: AwsProxy
+) -> None:
+    with TaskFlow(**options, queue_prefix=prefix_of(sqs.provisioned(ministack_url))) as app:
+        with proxy.hanging("SendMessageBatch"):
+            handles = [app.options(priority=n).submit("double", number=n) for n in range(4)]
+        assert [handle.result(timeout=60) for handle in handles] == [0, 2, 4, 6]
+
+
 def test_a_worker_says_that_it_gets_messages_of_another_store(
     options: dict[str, Any], ministack_url: str, tmp_path: Path, events: Events
 ) -> None:

@@ -13,6 +13,7 @@ from taskflow.adapters.queue.sqs.names import QueueNames
 from taskflow.adapters.queue.sqs.queue import SQSTaskQueue
 from taskflow.core.errors import QueueUnavailableError
 from taskflow.core.task import TaskPriority
+from taskflow.testing import FakeClock
 from tests.contract.queue.harness import Call, ids, message, messages
 from tests.integration.queue_sqs.conftest import Events, MakeQueue, take
 from tests.support import sqs
@@ -105,31 +106,61 @@ def test_an_unreachable_sqs_holds_nobody_up_and_is_found_again(
     assert ids(waiting.result()) == ["t1"]
 
 
+@pytest.mark.parametrize("priority", [1, 2])
 def test_an_sqs_that_hangs_holds_up_one_call_and_then_none_for_as_long(
-    proxy: AwsProxy, queue: SQSTaskQueue, events: Events
+    proxy: AwsProxy, make_queue: MakeQueue, events: Events, priority: int
 ) -> None:
-    let_go = threading.Event()
-
-    def hang(request: Request) -> Answer | None:
-        if request.operation != "SendMessageBatch":
-            return None
-        let_go.wait(sqs.PATIENCE_SECONDS)
-        return Answer.error("AccessDenied")
-
-    began = time.monotonic()
-    with proxy.intercepting(hang):
-        first = Call(lambda: queue.enqueue(messages("t1")))
+    """Nor for another of its queues."""
+    clock = FakeClock()
+    queue = make_queue(monotonic=clock.monotonic)
+    queue.enqueue([message("t0", priority=1), message("t0", priority=priority)])
+    proxy.forget()
+    with proxy.hanging("SendMessageBatch") as let_go:
+        first = Call(lambda: queue.enqueue([message("t1", priority=1)]))
         sqs.until(lambda: proxy.counts["SendMessageBatch"])
-        time.sleep(2.5)
-        [refused] = queue.enqueue(messages("t2"))
-        assert "SQS has not answered for" in refused.reason
-        assert proxy.counts["SendMessageBatch"] == 1  # nobody else was kept waiting
-        let_go.set()
+        clock.advance(2.0)
+        [refused] = queue.enqueue([message("t2", priority=1)])
+        assert refused.reason == "unreachable: SQS has not answered for 2.0 s"
+        clock.advance(13.0)
+        let_go.set()  # the connection ends without an answer
         [failure] = first.result()
     assert failure.message.task_id == "t1"
-    assert events("queue.send_failed")[0]["retry_in_seconds"] >= 2.5
-    sqs.until(lambda: queue.enqueue(messages("t1")) == [])
-    assert time.monotonic() - began >= 5
+    [line] = events("queue.send_failed")
+    assert (line["reason"], line["retry_in_seconds"]) == ("unreachable", 15.0)
+    clock.advance(14.5)
+    [refused] = queue.enqueue([message("t2", priority=priority)])
+    assert refused.reason == failure.reason
+    clock.advance(0.5)
+    assert queue.enqueue([message("t2", priority=priority)]) == []
+    assert events("queue.send_recovered")
+
+
+@pytest.mark.parametrize("operation", ["ChangeMessageVisibilityBatch", "DeleteMessageBatch"])
+def test_an_sqs_that_hangs_keeps_no_worker_waiting(
+    proxy: AwsProxy, make_queue: MakeQueue, operation: str
+) -> None:
+    """Else its next heartbeat would be late, and its leases would run out."""
+    queue = make_queue(serves=[TaskPriority.NORMAL])
+    queue.enqueue(messages("a", "b", "c", "d"))
+    a, b, c, d = (delivery.receipt for delivery in take(queue, 4))
+    with proxy.hanging(operation):
+        (queue.nack if operation.startswith("Change") else queue.ack)([a])
+        sqs.until(lambda: proxy.counts[operation])
+        Call(lambda: queue.extend([b, c, d], 0.0)).result()
+        Call(lambda: queue.ack([b])).result()
+        Call(lambda: queue.nack([c])).result()
+        Call(lambda: queue.dead_letter([d], "of no use")).result()
+        assert proxy.counts[operation] == 1
+
+
+def test_a_queue_that_refuses_keeps_nobody_from_the_others(
+    proxy: AwsProxy, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(monotonic=FakeClock().monotonic)
+    with proxy.failing("SendMessageBatch", "AccessDenied"):
+        assert len(queue.enqueue([message("t1", priority=1)])) == 1
+    both = [message("t1", priority=1), message("t2", priority=2)]
+    assert [refused.message.task_id for refused in queue.enqueue(both)] == ["t1"]
 
 
 def test_entries_that_sqs_fails_to_take_are_tried_again_by_themselves(

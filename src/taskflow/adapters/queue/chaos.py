@@ -50,6 +50,7 @@ class ChaosQueue:
     def __init__(self, inner: TaskQueue, *, seed: int, rates: ChaosRates | None = None) -> None:
         self.max_delay_seconds = inner.max_delay_seconds
         self.durable = inner.durable
+        self.remote = inner.remote
         self._inner = inner
         self._rates = rates or ChaosRates()
         self._lock = threading.Lock()

@@ -27,6 +27,7 @@ class DetachedQueue:
 
     max_delay_seconds = 0.0
     durable = True
+    remote = False
 
     def __init__(self) -> None:
         self._woken = Condition(RLock())  # reentrant: a signal handler may call `wake`

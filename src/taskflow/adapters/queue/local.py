@@ -35,6 +35,7 @@ class LocalTaskQueue:
     """
 
     durable = False
+    remote = False
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from taskflow.aws import session
 from taskflow.core.errors import ConfigurationError
 
 _CONNECT_SECONDS = 3.0
-_ANSWER_SECONDS = 5.0  # a submission may wait for three of these
+_ANSWER_SECONDS = 5.0  # a send may wait for three of these
 _SPARE_SECONDS = 10.0  # of a long poll
 _ATTEMPTS = 3
 _OTHER_THREADS = 16  # requests that submit, the relay, the committer, the finisher

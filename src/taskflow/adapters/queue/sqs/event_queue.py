@@ -57,6 +57,7 @@ class SQSEventQueue:
     ) -> None:
         self.max_delay_seconds = sender.max_delay_seconds
         self.durable = sender.durable
+        self.remote = sender.remote
         self._sender = sender
         self._messages = messages
         self._monotonic = monotonic

@@ -58,6 +58,7 @@ class SQSTaskQueue:
 
     max_delay_seconds = MAX_DELAY_SECONDS
     durable = True
+    remote = True
 
     def __init__(
         self,

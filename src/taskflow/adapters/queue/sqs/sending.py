@@ -22,14 +22,16 @@ from taskflow.ports.queue import EnqueueFailure, Message
 log = get_logger(__name__)
 
 _PRIORITIES = frozenset(map(int, TaskPriority))
+_SQS = -1  # for all of its queues, where those have numbers
 _PAUSE_CAP_SECONDS = 5.0  # the outbox is looked at every second
 _DOUBT_SECONDS = 2.0  # a call that takes longer keeps nobody else waiting
 
 
 class Sender:
     """Thread safe. While a queue is left alone after a failed call, or another call waits too long for its answer, its
-    messages are refused at once: a submission must not wait for what the outbox will do anyway. A queue is left alone
-    for at least as long as the call took: an SQS that hangs has at most every second one."""
+    messages are refused at once: nobody must wait for what the outbox will do anyway. A call that SQS did not answer
+    has all queues left alone, for at least as long as it took: an SQS that hangs has calls half of the time at most.
+    """
 
     def __init__(
         self,
@@ -45,7 +47,8 @@ class Sender:
         self._rng = rng
         self._under_way: dict[int, list[float]] = {queue: [] for queue in names.queues}  # began at
         self._pauses = {
-            queue: Pause(monotonic, rng, cap_seconds=_PAUSE_CAP_SECONDS) for queue in names.queues
+            queue: Pause(monotonic, rng, cap_seconds=_PAUSE_CAP_SECONDS)
+            for queue in (_SQS, *names.queues)
         }
         self._last: dict[int, Complaint] = {}
 
@@ -87,15 +90,16 @@ class Sender:
 
     def _in_doubt(self, queue: int) -> Complaint | None:
         """Why it is not to be tried now."""
-        if self._pauses[queue].left_seconds() > 0:
-            return self._last[queue]
+        for left_alone in (_SQS, queue):
+            if self._pauses[left_alone].left_seconds() > 0:
+                return self._last[left_alone]
         silent_seconds = self._monotonic() - min(self._under_way[queue], default=math.inf)
         if silent_seconds < _DOUBT_SECONDS:
             return None
-        return Complaint("unreachable", f"SQS has not answered for {silent_seconds:.0f} s")
+        return Complaint("unreachable", f"SQS has not answered for {silent_seconds:.1f} s")
 
     def _send_batch(self, queue: int, entries: Sequence[dict[str, Any]]) -> dict[int, Complaint]:
-        name, pause = self._names.name(queue), self._pauses[queue]
+        name = self._names.name(queue)
         began = self._monotonic()
         self._under_way[queue].append(began)
         try:
@@ -103,19 +107,22 @@ class Sender:
                 self._client, self._names.url(self._client, name), entries, self._rng
             )
         except (ClientError, BotoCoreError) as exc:
-            said = self._last[queue] = complaint(exc)
+            said = complaint(exc)
+            left_alone = _SQS if said.reason == "unreachable" else queue
+            self._last[left_alone] = said
+            seconds = self._pauses[left_alone].failed(at_least_seconds=self._monotonic() - began)
             log.warning(
                 "queue.send_failed",
                 queue=name,
                 reason=said.reason,
                 error=said.text,
                 count=len(entries),
-                retry_in_seconds=round(pause.failed(at_least_seconds=self._monotonic() - began), 3),
+                retry_in_seconds=round(seconds, 3),
             )
             return dict.fromkeys(range(len(entries)), said)
         finally:
             self._under_way[queue].remove(began)
-        if pause.succeeded():
+        if any([self._pauses[_SQS].succeeded(), self._pauses[queue].succeeded()]):
             log.info("queue.send_recovered", queue=name)
         if refused:
             said = next(iter(refused.values()))
