@@ -25,7 +25,10 @@ class Message(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A message handed out. ``receipt`` is valid until the message is acked, nacked or visible again."""
+    """A message handed out. ``receipt`` is valid until the message is acked, nacked or visible again.
+
+    ``traceparent``: where the queue carries it.
+    """
 
     task_id: str
     tenant_id: str
@@ -33,6 +36,7 @@ class Delivery(NamedTuple):
     priority: int
     receipt: str
     receive_count: int
+    traceparent: str | None = None
 
 
 class EnqueueFailure(NamedTuple):

@@ -46,10 +46,14 @@ def test_an_answer_that_is_not_sqs_s_puts_nothing_away(
 def test_reason_and_id_go_along_as_far_as_an_attribute_can_say_them(
     event_messages: EventMessages, names: QueueNames, ministack_url: str
 ) -> None:
-    assert event_messages.put_away(record(names, "nonsense"), "no such tenant:\x00 acme")
+    found = record(names, "nonsense")
+    found["messageAttributes"] = {"traceparent": {"stringValue": "00-1-2-01", "dataType": "String"}}
+    assert event_messages.put_away(found, "no such tenant:\x00 acme")
     [letter] = sqs.receive(ministack_url, names.dead_name(TaskPriority.NORMAL))
     attributes = {key: value["StringValue"] for key, value in letter["MessageAttributes"].items()}
-    assert attributes == {"reason": "no such tenant:? acme", "message_id": "m1"}
+    assert attributes == {
+        "traceparent": "00-1-2-01", "reason": "no such tenant:? acme", "message_id": "m1"
+    }  # fmt: skip
 
 
 def test_a_message_as_large_as_can_be_goes_without_them(

@@ -20,6 +20,7 @@ from tests.integration.queue_sqs.conftest import Events, MakeQueue, take
 from tests.support import aws, sqs
 from tests.support.aws_proxy import Answer, AwsProxy, Request
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 WITHOUT_ECHO = Selector(excluded=frozenset({"echo"}))
 
 
@@ -117,12 +118,19 @@ def test_a_graceful_stop_makes_what_is_held_visible_at_once_and_sends_the_acks(
 def test_dead_letters_carry_the_reason_and_are_gone_from_their_queue(
     queue: SQSTaskQueue, ministack_url: str, names: QueueNames, events: Events
 ) -> None:
-    queue.enqueue([message("t1", tenant_id="acme", priority=1)])
+    queue.enqueue([message("t1", tenant_id="acme", priority=1)._replace(traceparent=TRACEPARENT)])
     queue.dead_letter([take(queue)[0].receipt], "no such tenant:\x00 acme")
     [letter] = sqs.receive(ministack_url, names.dead_name(TaskPriority.HIGH), wait_seconds=5)
     assert '"task_id":"t1"' in letter["Body"]
-    assert letter["MessageAttributes"]["reason"]["StringValue"] == "no such tenant:? acme"
-    assert letter["MessageAttributes"]["tenant"]["StringValue"] == "acme"
+    assert TRACEPARENT in letter["Body"]
+    attributes = {key: value["StringValue"] for key, value in letter["MessageAttributes"].items()}
+    assert attributes == {
+        "reason": "no such tenant:? acme",
+        "priority": "high",
+        "tenant": "acme",
+        "task": "echo",
+        "traceparent": TRACEPARENT,
+    }
     sqs.until(lambda: not any(queue.depths()[TaskPriority.HIGH]))
     [line] = events("message.dead_lettered")
     assert (line["task_id"], line["level"]) == ("t1", "ERROR")
@@ -152,6 +160,7 @@ def test_a_message_that_is_not_ours_goes_to_the_dead_letter_queue_with_the_reaso
     attributes = {key: value["StringValue"] for key, value in letter["MessageAttributes"].items()}
     assert reason in attributes["reason"]
     assert attributes["message_id"] == sent["MessageId"]
+    sqs.until(lambda: events("message.dead_lettered"))
     assert reason in events("message.dead_lettered")[0]["reason"]
     queue.enqueue(messages("t1"))
     assert ids(waiting.result()) == ["t1"]

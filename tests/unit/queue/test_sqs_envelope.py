@@ -21,6 +21,7 @@ from taskflow.adapters.queue.sqs.envelope import (
     encode,
     entry_bytes,
     group_id,
+    letter_entry,
 )
 from taskflow.adapters.queue.sqs.errors import UndecodableMessageError, complaint, refusal
 from taskflow.adapters.queue.sqs.names import QueueNames
@@ -62,7 +63,7 @@ def test_what_was_encoded_is_decoded_from_boto3_and_from_lambda(
 ) -> None:
     entry = encode(Message("t1", tenant_id, task, priority))
     for found in (received(entry, count=count), record(entry, count=count)):
-        assert decode(found) == ("t1", tenant_id, task, priority, "handle", count)
+        assert decode(found) == ("t1", tenant_id, task, priority, "handle", count, None)
 
 
 @given(texts)
@@ -89,6 +90,7 @@ def test_the_trace_travels_in_the_body_and_as_an_attribute() -> None:
     entry = encode(Message("t1", "acme", "task", 2, traceparent=TRACEPARENT))
     assert entry["MessageAttributes"]["traceparent"]["StringValue"] == TRACEPARENT
     assert json.loads(entry["MessageBody"])["traceparent"] == TRACEPARENT
+    assert decode(received(entry)).traceparent == decode(record(entry)).traceparent == TRACEPARENT
     without = encode(Message("t1", "acme", "task", 2))
     assert "traceparent" not in without["MessageAttributes"]
     assert "traceparent" not in without["MessageBody"]
@@ -115,6 +117,41 @@ def test_a_message_that_lacks_something_is_not_decoded(change: dict[str, Any]) -
     for found in (received(entry), record(entry)):
         with pytest.raises(UndecodableMessageError):
             decode(found)
+
+
+def test_a_letter_keeps_the_attributes_of_its_message() -> None:
+    """Where they were not received, those of which the body tells."""
+    entry = encode(Message("t1", "acme", "task", 1, traceparent=TRACEPARENT))
+    entry["MessageBody"] = json.dumps({**json.loads(entry["MessageBody"]), "v": 2})
+    for found in (received(entry), record(entry)):
+        letter = letter_entry(found, "of a newer version")
+        assert letter["MessageBody"] == entry["MessageBody"]
+        assert letter["MessageAttributes"] == {
+            **entry["MessageAttributes"],
+            "reason": {"DataType": "String", "StringValue": "of a newer version"},
+            "message_id": {"DataType": "String", "StringValue": "m1"},
+        }
+
+
+@pytest.mark.parametrize("body", ["nonsense", "[]", '{"priority":[],"task":7,"tenant_id":""}', ""])
+def test_a_letter_of_a_message_that_is_not_ours_has_the_reason(body: str) -> None:
+    letter = letter_entry(received({"MessageBody": body}), "it is nonsense")
+    assert letter["MessageBody"] == (body or " ")
+    assert list(letter["MessageAttributes"]) == ["reason", "message_id"]
+
+
+def test_a_letter_has_no_more_attributes_than_sqs_takes_and_always_the_reason() -> None:
+    """Binary ones stay behind: Lambda passes them on in another form."""
+    found = record(encode(Message("t1", "acme", "task", 1)))
+    text = {"stringValue": "7", "dataType": "Number"}
+    binary = {"binaryValue": "Bw==", "dataType": "Binary"}
+    found["messageAttributes"] = {"first": binary, "reason": text} | {
+        f"a{n}": text for n in range(10)
+    }
+    attributes = letter_entry(found, "it is nonsense")["MessageAttributes"]
+    assert list(attributes) == [*(f"a{n}" for n in range(8)), "reason", "message_id"]
+    assert attributes["a0"] == {"StringValue": "7", "DataType": "Number"}
+    assert attributes["reason"]["StringValue"] == "it is nonsense"
 
 
 @given(st.lists(st.integers(0, 700_000), max_size=40))

@@ -113,7 +113,9 @@ class InFlight:
         flights, counts = self._flights, self.counts
         for position, (task_id, tenant_id, task, priority, received) in taken:
             receipt = str(next(self._receipts))
-            delivery = make(Delivery, (task_id, tenant_id, task, priority, receipt, received + 1))
+            delivery = make(
+                Delivery, (task_id, tenant_id, task, priority, receipt, received + 1, None)
+            )
             flights[receipt] = make(Flight, (deadline, position, delivery))
             counts[priority] += 1
             deliveries.append(delivery)

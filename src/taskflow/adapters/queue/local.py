@@ -269,7 +269,7 @@ class LocalTaskQueue:
     def _return(
         self, flight: Flight, now: float, delay_seconds: float, ready: list[Waiting]
     ) -> None:
-        task_id, tenant_id, task, priority, _, received = flight.delivery
+        task_id, tenant_id, task, priority, _, received, _ = flight.delivery
         waiting = Waiting(task_id, tenant_id, task, priority, received)
         self._place(waiting, now, delay_seconds, flight.position, ready)
 

@@ -50,7 +50,7 @@ class Letter(NamedTuple):
     @classmethod
     def of(cls, flight: Flight, reason: str) -> Letter:
         delivery = flight.delivery
-        entry = encode(Message(*delivery[:4]))
+        entry = encode(Message(*delivery[:4], traceparent=delivery.traceparent))
         entry["MessageAttributes"] |= reason_attribute(reason)
         return cls(
             delivery.receipt,
@@ -68,7 +68,7 @@ class Letter(NamedTuple):
     @classmethod
     def undecodable(cls, message: Mapping[str, Any], reason: str) -> Letter:
         """As it was received by boto3."""
-        entry = letter_entry(message["Body"], reason, message["MessageId"])
+        entry = letter_entry(message, reason)
         fields = {"message_id": message["MessageId"], "reason": reason}
         return cls(message["ReceiptHandle"], entry, fields)
 

@@ -15,7 +15,11 @@ from typing import Any
 import orjson
 
 from taskflow.adapters.queue.sqs.errors import UndecodableMessageError
-from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, GROUP_ID_CHARACTERS
+from taskflow.adapters.queue.sqs.limits import (
+    BATCH_BYTES,
+    GROUP_ID_CHARACTERS,
+    MESSAGE_ATTRIBUTES,
+)
 from taskflow.core.task import TaskPriority
 from taskflow.ports.queue import Delivery, Message
 
@@ -41,22 +45,29 @@ def encode(message: Message) -> dict[str, Any]:
         "task": message.task,
         "priority": message.priority,
     }
-    attributes = {
-        "priority": _PRIORITY_NAMES.get(message.priority, str(message.priority)),
-        "tenant": message.tenant_id,
-        "task": message.task,
-    }
     if message.traceparent is not None:
-        body["traceparent"] = attributes["traceparent"] = message.traceparent
+        body["traceparent"] = message.traceparent
     entry: dict[str, Any] = {
         # ASCII only: some characters that JSON may carry are not allowed in a message.
         "MessageBody": json.dumps(body, separators=(",", ":")),
-        "MessageAttributes": text_attributes(attributes),
+        "MessageAttributes": body_attributes(body),
         "MessageGroupId": group_id(message.tenant_id),
     }
     if message.delay_seconds > 0:
         entry["DelaySeconds"] = math.ceil(message.delay_seconds)
     return entry
+
+
+def body_attributes(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a body says to those who filter; of one that is not TaskFlow's what looks like it."""
+    priority = body.get("priority")
+    said = {
+        "priority": _PRIORITY_NAMES.get(priority) if type(priority) is int else None,
+        "tenant": body.get("tenant_id"),
+        "task": body.get("task"),
+        "traceparent": body.get("traceparent"),
+    }
+    return text_attributes({name: value for name, value in said.items() if type(value) is str})
 
 
 def text_attributes(values: Mapping[str, str]) -> dict[str, Any]:
@@ -68,14 +79,35 @@ def text_attributes(values: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def letter_entry(text: str, reason: str, message_id: str) -> dict[str, Any]:
-    """The fields of an entry for a dead-letter queue: a message that was received, as it was but for its attributes.
+def letter_entry(received: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """The fields of an entry for a dead-letter queue: a message as it was received, with why it is put away.
 
-    Without these if it is as large as can be; a body may not be empty.
+    Of attributes that were not received those that its body tells of. Without any if it is as large as can be; a body
+    may not be empty.
     """
-    attributes = reason_attribute(reason) | text_attributes({"message_id": message_id})
-    entry = {"MessageBody": text or " ", "MessageAttributes": attributes}
+    text = received.get("body", received.get("Body")) or " "
+    own = reason_attribute(reason) | text_attributes(
+        {"message_id": received.get("messageId", received.get("MessageId", ""))}
+    )
+    kept = [(name, value) for name, value in _attributes(received, text).items() if name not in own]
+    attributes = dict(kept[: MESSAGE_ATTRIBUTES - len(own)]) | own
+    entry = {"MessageBody": text, "MessageAttributes": attributes}
     return entry if entry_bytes(entry) <= BATCH_BYTES else entry | {"MessageAttributes": {}}
+
+
+def _attributes(received: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """Those that are text."""
+    if "messageAttributes" in received:
+        return {
+            name: {"DataType": value["dataType"], "StringValue": value["stringValue"]}
+            for name, value in received["messageAttributes"].items()
+            if value.get("stringValue")
+        }
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return body_attributes(body) if type(body) is dict else {}
 
 
 def reason_attribute(reason: str) -> dict[str, Any]:
@@ -121,6 +153,7 @@ def decode(received: Mapping[str, Any]) -> Delivery:
     priority = body.get("priority")
     if type(priority) is not int or priority not in _PRIORITY_NAMES:
         raise UndecodableMessageError(f"there is no priority {priority!r:.40}")
+    traceparent = body.get("traceparent")
     return Delivery(
         _text(body, "task_id"),
         _text(body, "tenant_id"),
@@ -128,6 +161,7 @@ def decode(received: Mapping[str, Any]) -> Delivery:
         priority,
         received["receiptHandle" if is_record else "ReceiptHandle"],
         int(attributes.get("ApproximateReceiveCount", 1)),
+        traceparent if type(traceparent) is str else None,
     )
 
 

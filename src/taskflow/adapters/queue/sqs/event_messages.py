@@ -54,7 +54,7 @@ class EventMessages:
             client = self._connect()
             answer = client.send_message(
                 QueueUrl=self._names.url(client, queue + DEAD_SUFFIX),
-                **letter_entry(record["body"], reason, record["messageId"]),
+                **letter_entry(record, reason),
             )
             field(answer, "MessageId")
         except Exception as exc:  # noqa: BLE001 - whatever it is, the message stays where it is

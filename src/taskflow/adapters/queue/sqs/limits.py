@@ -4,6 +4,7 @@ from __future__ import annotations
 
 BATCH_ENTRIES = 10
 BATCH_BYTES = 1_048_576  # of all entries together, attributes included; of one message just as much
+MESSAGE_ATTRIBUTES = 10
 MAX_DELAY_SECONDS = 900.0
 MAX_VISIBILITY_SECONDS = 43_200.0  # from the receive on, however often it is extended
 LONG_POLL_SECONDS = 20
