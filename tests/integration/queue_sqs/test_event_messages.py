@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from taskflow.adapters.queue.sqs.event_messages import EventMessages
+from taskflow.adapters.queue.sqs.event_messages import EventMessages, Return
 from taskflow.adapters.queue.sqs.limits import BATCH_BYTES
 from taskflow.adapters.queue.sqs.names import QueueNames
 from taskflow.core.task import TaskPriority
+from tests.integration.queue_sqs.conftest import Events
 from tests.support import sqs
 from tests.support.aws_proxy import Answer, AwsProxy
 
@@ -41,6 +42,22 @@ def test_an_answer_that_is_not_sqs_s_puts_nothing_away(
     with proxy.intercepting(lambda asked: NOT_SQS if asked.operation == "SendMessage" else None):
         assert not event_messages.put_away(record(names, "nonsense"), "it is nonsense")
     assert event_messages.put_away(record(names, "nonsense"), "it is nonsense")
+
+
+@pytest.mark.parametrize("answer", [NOT_SQS, Answer.of({}), Answer.of({"Successful": []})])
+def test_what_an_answer_does_not_speak_of_was_not_given_back(
+    event_messages: EventMessages,
+    proxy: AwsProxy,
+    names: QueueNames,
+    events: Events,
+    answer: Answer,
+) -> None:
+    with proxy.intercepting(
+        lambda asked: answer if asked.operation == "ChangeMessageVisibilityBatch" else None
+    ):
+        event_messages.show_again([Return(names.name(TaskPriority.NORMAL), "r1", "m1", 0.0)])
+    [line] = events("queue.not_given_back")
+    assert "is this SQS?" in line["error"]
 
 
 def test_reason_and_id_go_along_as_far_as_an_attribute_can_say_them(

@@ -1,4 +1,4 @@
-"""Sending in batches: as few as SQS allows, and each entry of one tried again by itself."""
+"""Batches: as few as SQS allows, and what became of each entry. One that was not sent is tried again by itself."""
 
 from __future__ import annotations
 
@@ -66,3 +66,12 @@ def send_batch(
         if not left:
             break
     return refused
+
+
+def not_done(answer: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """The entries of a batch that failed, by index. So did those that the answer does not speak of: it may not be
+    SQS's."""
+    failed = list(answer.get("Failed", ()))
+    known = {entry["Id"] for entry in [*failed, *answer.get("Successful", ())]}
+    silent = [index for index in map(str, range(count)) if index not in known]
+    return failed + [{"Id": i, "Code": NO_WORD.reason, "Message": NO_WORD.text} for i in silent]

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from taskflow.adapters.queue.sqs.batches import NO_WORD, send_batch
+from taskflow.adapters.queue.sqs.batches import not_done, send_batch
 from taskflow.adapters.queue.sqs.envelope import encode, entry_bytes, letter_entry, reason_attribute
 from taskflow.adapters.queue.sqs.errors import complaint, is_stale
 from taskflow.adapters.queue.sqs.flights import Change, Flight
@@ -251,7 +251,7 @@ class Committer:
                 for index, item in enumerate(batch)
             ],
         )
-        return _failed(answer, len(batch))
+        return not_done(answer, len(batch))
 
     def _hide(self, queue: int, batch: Sequence[Change]) -> Sequence[dict[str, Any]]:
         now = self._monotonic()
@@ -266,7 +266,7 @@ class Committer:
                 for index, item in enumerate(batch)
             ],
         )
-        return _failed(answer, len(batch))
+        return not_done(answer, len(batch))
 
     def _dead_letter(self, queue: int, batch: Sequence[Letter]) -> Sequence[dict[str, Any]]:
         name = self._names.dead_name(queue)
@@ -285,7 +285,7 @@ class Committer:
 def make_visible(client: Any, names: QueueNames, name: str, receipts: Sequence[str]) -> None:
     """At once and without the committer, which has ended by then. What fails is visible after its timeout."""
     try:
-        client.change_message_visibility_batch(
+        answer = client.change_message_visibility_batch(
             QueueUrl=names.url(client, name),
             Entries=[
                 {"Id": str(index), "ReceiptHandle": receipt, "VisibilityTimeout": 0}
@@ -295,11 +295,7 @@ def make_visible(client: Any, names: QueueNames, name: str, receipts: Sequence[s
     except (ClientError, BotoCoreError) as exc:
         said = complaint(exc)
         log.warning("queue.visibility_failed", queue=name, reason=said.reason, error=said.text)
-
-
-def _failed(answer: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """The entries of a batch that failed. So did those that the answer does not speak of: it may not be SQS's."""
-    failed = list(answer.get("Failed", ()))
-    known = {entry["Id"] for entry in [*failed, *answer.get("Successful", ())]}
-    silent = [index for index in map(str, range(count)) if index not in known]
-    return failed + [{"Id": i, "Code": NO_WORD.reason, "Message": NO_WORD.text} for i in silent]
+        return
+    if bad := [entry for entry in not_done(answer, len(receipts)) if not is_stale(entry)]:
+        error = str(bad[0].get("Message") or bad[0].get("Code"))
+        log.warning("queue.visibility_failed", queue=name, reason="refused", error=error)

@@ -8,6 +8,7 @@ from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from taskflow.adapters.queue.sqs.batches import not_done
 from taskflow.adapters.queue.sqs.envelope import letter_entry
 from taskflow.adapters.queue.sqs.errors import complaint, field, is_stale
 from taskflow.adapters.queue.sqs.limits import BATCH_ENTRIES, MAX_VISIBILITY_SECONDS
@@ -86,7 +87,7 @@ class EventMessages:
         except Exception as exc:  # noqa: BLE001 - they come back after their visibility timeout
             log.warning("queue.not_given_back", queue=queue, error=complaint(exc).text)
             return
-        if failed := [entry for entry in answer.get("Failed", ()) if not is_stale(entry)]:
+        if failed := [entry for entry in not_done(answer, len(entries)) if not is_stale(entry)]:
             log.warning("queue.not_given_back", queue=queue, error=failed[0].get("Message"))
 
 
