@@ -5,15 +5,28 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from taskflow.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from botocore.session import Session
+
+
+def require_boto3(what: str) -> None:
+    """Raises ConfigurationError, which says how to install it, where it is missing. ``what`` needs it, a setting as a
+    rule."""
+    try:
+        import botocore.session  # noqa: F401 - a part of boto3, and all that most of TaskFlow uses of it
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"{what} needs boto3, which is not installed: pip install 'taskflow[aws]'"
+        ) from exc
 
 
 def session(region: str | None) -> Session:
     """A new session of botocore; credentials, and what ``region`` leaves open, are AWS's own variables and files.
 
     Descriptions of AWS's services are read from disk once per process: they are most of what a client costs.
-    Raises ImportError without boto3, of which botocore is a part.
+    Raises ImportError without boto3: `require_boto3` first.
     """
     import botocore.session
 

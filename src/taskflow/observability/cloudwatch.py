@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from taskflow.aws import session
+from taskflow.aws import require_boto3, session
 from taskflow.core.errors import ConfigurationError, TaskFlowError
 from taskflow.observability.insights import Answer, columns_of, parse
 from taskflow.observability.insights.values import number_of, shown
@@ -115,11 +115,9 @@ class CloudWatchLogs:
 
 
 def logs_client(region: str | None) -> Any:
-    """Raises ConfigurationError when no region is known."""
-    try:
-        made = session(region)
-    except ImportError as exc:
-        raise ConfigurationError("boto3 is missing: pip install 'taskflow[aws]'") from exc
+    """Raises ConfigurationError when boto3 is not installed, or no region is known."""
+    require_boto3("CloudWatch")
+    made = session(region)
     with _clear_errors():
         try:
             return made.create_client("logs")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,25 +22,6 @@ def test_retries_are_pinned_and_every_thread_has_a_connection() -> None:
     assert clients.calls.meta.config.read_timeout <= 5  # a submission may wait for it
     assert clients.polls.meta.config.read_timeout > 20
     clients.close()
-
-
-def test_without_boto3_it_is_said_what_to_install() -> None:
-    """In a process where it cannot be imported."""
-    program = (
-        "import sys\n"
-        "sys.modules.update(dict.fromkeys(['boto3', 'botocore', 'botocore.exceptions']))\n"
-        "from taskflow.bootstrap import build_clock, build_queue\n"
-        "from taskflow.core.errors import ConfigurationError\n"
-        "from taskflow.settings import load\n"
-        "try:\n"
-        "    build_queue(load(queue_backend='sqs'), build_clock(), works=True)\n"
-        "except ConfigurationError as exc:\n"
-        "    print(exc.detail)\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "pip install 'taskflow[aws]'" in ran.stdout, ran.stderr
 
 
 @pytest.mark.parametrize("backend", ["aws"], indirect=True)

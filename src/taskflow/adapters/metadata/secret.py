@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from taskflow.aws import session
+from taskflow.aws import require_boto3, session
 from taskflow.core.errors import ConfigurationError, StoreUnavailableError, TaskFlowError
 from taskflow.logs import get_logger
 
@@ -95,12 +95,9 @@ class SecretsManagerCredentials:
 
 def secrets_manager_credentials(arn: str) -> SecretsManagerCredentials:
     """With a client for the region in the ARN; AWS_ENDPOINT_URL and credentials are AWS's own variables."""
-    try:
-        from botocore.config import Config
-    except ImportError as exc:
-        raise ConfigurationError(
-            "TASKFLOW_DATABASE_SECRET_ARN: boto3 is not installed: pip install 'taskflow[aws]'"
-        ) from exc
+    require_boto3("TASKFLOW_DATABASE_SECRET_ARN")
+    from botocore.config import Config
+
     parts = arn.split(":")
     if len(parts) < 7 or parts[2] != "secretsmanager":
         raise ConfigurationError(

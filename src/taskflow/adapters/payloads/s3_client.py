@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from taskflow.aws import session
+from taskflow.aws import require_boto3, session
 from taskflow.core.errors import ConfigurationError, StoreUnavailableError
 
 _CONNECT_SECONDS = 5.0
@@ -50,13 +50,10 @@ def s3_client(*, region: str | None, connections: int, endpoint_url: str | None 
 
     Raises ConfigurationError when boto3 is not installed or cannot be configured.
     """
-    try:
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError as exc:
-        raise ConfigurationError(
-            "TASKFLOW_PAYLOAD_BACKEND=s3 needs boto3: pip install 'taskflow[aws]'"
-        ) from exc
+    require_boto3("TASKFLOW_PAYLOAD_BACKEND=s3")
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
     options: dict[str, Any] = {
         "connect_timeout": _CONNECT_SECONDS,
         "read_timeout": _READ_SECONDS,

@@ -3,11 +3,6 @@
 Importing any of it raises ConfigurationError where boto3 is not installed.
 """
 
-from taskflow.core.errors import ConfigurationError
+from taskflow.aws import require_boto3
 
-try:
-    import botocore.exceptions  # noqa: F401
-except ImportError as exc:
-    raise ConfigurationError(
-        "TASKFLOW_QUEUE_BACKEND=sqs needs boto3: pip install 'taskflow[aws]'"
-    ) from exc
+require_boto3("TASKFLOW_QUEUE_BACKEND=sqs")
