@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from taskflow.adapters.queue.sqs.client import sqs_clients
 from taskflow.adapters.queue.sqs.names import QueueNames
 from taskflow.adapters.queue.sqs.queue import SQSTaskQueue
 from taskflow.core.errors import QueueUnavailableError
@@ -16,7 +19,7 @@ from taskflow.core.task import TaskPriority
 from taskflow.testing import FakeClock
 from tests.contract.queue.harness import Call, ids, message, messages
 from tests.integration.queue_sqs.conftest import Events, MakeQueue, take
-from tests.support import sqs
+from tests.support import aws, sqs
 from tests.support.aws_proxy import Answer, AwsProxy, Request
 
 COMPLAINTS = [
@@ -67,6 +70,48 @@ def test_what_cannot_be_received_is_logged_and_tried_again_later_and_later(
     queue.enqueue(messages("t1"))
     assert ids(waiting.result()) == ["t1"]
     assert events("queue.receive_recovered")
+
+
+def test_credentials_that_are_renewed_too_late_are_said_and_end_no_thread(
+    proxy: AwsProxy,
+    names: QueueNames,
+    events: Events,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of a role whose credentials come from a program, or from a container whose clock is wrong."""
+    for name, value in aws.environment(proxy.url).items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    given, config = tmp_path / "credentials.json", tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = cat {given}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    def give(until: str) -> None:
+        whole = {"Version": 1, "AccessKeyId": "testing", "SecretAccessKey": "testing"}
+        given.write_text(json.dumps(whole | {"SessionToken": "testing", "Expiration": until}))
+
+    give("2020-01-01T00:00:00Z")
+    queue = SQSTaskQueue(
+        sqs_clients(region=aws.REGION),
+        names,
+        visibility_timeout_seconds=30,
+        serves=[TaskPriority.NORMAL],
+        wait_seconds=1,
+    )
+    waiting = Call(lambda: queue.dequeue(max_messages=1, timeout_seconds=60))
+    [failure] = queue.enqueue(messages("t1"))
+    assert failure.reason.startswith("credentials: the AWS credentials have expired")
+    with pytest.raises(QueueUnavailableError, match="expired"):
+        queue.depths()
+    sqs.until(lambda: len(events("queue.receive_failed")) >= 2)
+    assert {line["reason"] for line in events("queue.receive_failed")} == {"credentials"}
+    assert events("queue.thread_died") == []
+    give("2100-01-01T00:00:00Z")
+    sqs.until(lambda: queue.enqueue(messages("t1")) == [])
+    assert ids(waiting.result()) == ["t1"]
+    queue.close()
 
 
 def test_a_missing_queue_is_named_and_found_once_it_is_there(
@@ -326,6 +371,11 @@ def test_while_it_is_throttled_a_worker_asks_no_more_than_now_and_then(
     assert asked <= 4 * 3 * (elapsed / 0.25 + 1)
 
 
+LATIN_PAGE = Answer(
+    200,
+    {"Content-Type": "text/html"},
+    "<html>Bitte für dieses Netz anmelden</html>".encode("latin-1"),
+)
 PAGE = Answer(200, {"Content-Type": "text/html"}, b"<html>Please log in to this network</html>")
 
 
@@ -375,7 +425,7 @@ def test_a_poll_that_does_not_wait_is_no_tight_loop(
     assert events("queue.receive_recovered")
 
 
-@pytest.mark.parametrize("answer", [PAGE, Answer.of({})])
+@pytest.mark.parametrize("answer", [PAGE, LATIN_PAGE, Answer.of({})])
 def test_an_endpoint_that_is_not_sqs_is_named_and_ends_no_thread(
     proxy: AwsProxy, make_queue: MakeQueue, events: Events, ministack_url: str, answer: Answer
 ) -> None:

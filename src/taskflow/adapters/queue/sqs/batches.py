@@ -7,10 +7,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from taskflow.adapters.queue.sqs.envelope import entry_bytes
-from taskflow.adapters.queue.sqs.errors import Complaint, refusal
+from taskflow.adapters.queue.sqs.errors import CALL_ERRORS, Complaint, refusal
 from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, BATCH_ENTRIES
 
 _ENTRY_ATTEMPTS = 3
@@ -48,7 +46,7 @@ def send_batch(
             answer = client.send_message_batch(
                 QueueUrl=url, Entries=[{"Id": str(index), **entries[index]} for index in left]
             )
-        except (ClientError, BotoCoreError):
+        except CALL_ERRORS:
             if not attempt:
                 raise
             break  # the others have been sent: these stay refused

@@ -9,11 +9,9 @@ from math import ceil, inf
 from threading import Condition
 from typing import Any, Literal, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from taskflow.adapters.queue.sqs.batches import not_done, send_batch
 from taskflow.adapters.queue.sqs.envelope import encode, entry_bytes, letter_entry, reason_attribute
-from taskflow.adapters.queue.sqs.errors import complaint, is_stale
+from taskflow.adapters.queue.sqs.errors import CALL_ERRORS, complaint, is_stale
 from taskflow.adapters.queue.sqs.flights import Change, Flight
 from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, BATCH_ENTRIES
 from taskflow.adapters.queue.sqs.names import QueueNames
@@ -219,7 +217,7 @@ class Committer:
     def _send(self, lane: _Lane, batch: list[Any]) -> None:
         try:
             failed = self._calls[lane.kind](lane.queue, batch)
-        except (ClientError, BotoCoreError) as exc:
+        except CALL_ERRORS as exc:
             said = complaint(exc)
             again, reason, error = batch, said.reason, said.text
         else:
@@ -292,7 +290,7 @@ def make_visible(client: Any, names: QueueNames, name: str, receipts: Sequence[s
                 for index, receipt in enumerate(receipts)
             ],
         )
-    except (ClientError, BotoCoreError) as exc:
+    except CALL_ERRORS as exc:
         said = complaint(exc)
         log.warning("queue.visibility_failed", queue=name, reason=said.reason, error=said.text)
         return

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from taskflow.adapters.queue.sqs.errors import complaint, field
+from taskflow.adapters.queue.sqs.errors import CALL_ERRORS, complaint, field
 from taskflow.adapters.queue.sqs.names import QueueNames, priority_of
 from taskflow.core.errors import QueueUnavailableError
 from taskflow.core.task import TaskPriority
@@ -54,7 +52,7 @@ class Depths:
                     priority = TaskPriority(priority_of(queue))
                     try:
                         depths[priority] = _sum(depths.get(priority, _NOTHING), self._ask(name))
-                    except (ClientError, BotoCoreError) as exc:
+                    except CALL_ERRORS as exc:
                         said = complaint(exc)
                         self._error = f"queue {name!r}: {said.text}"
                         break

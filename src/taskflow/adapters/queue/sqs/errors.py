@@ -22,6 +22,11 @@ class NotSQSError(boto.BotoCoreError):  # type: ignore[misc]
     fmt = "the answer is not one of SQS's: is this SQS? (AWS_ENDPOINT_URL, a proxy)"
 
 
+# What a call may raise: RuntimeError for credentials that have expired by the time they are fetched, UnicodeDecodeError
+# for a page in another encoding.
+CALL_ERRORS = (boto.BotoCoreError, boto.ClientError, RuntimeError, UnicodeDecodeError)
+
+
 class Complaint(NamedTuple):
     """Why a call failed: a stable ``reason``, and what a person needs to know to mend it."""
 
@@ -70,7 +75,7 @@ _ADVICE = {
 
 
 def complaint(exc: Exception) -> Complaint:
-    """Of an error of botocore's."""
+    """Of one of `CALL_ERRORS`."""
     if isinstance(exc, boto.ClientError):
         error = exc.response.get("Error", {})
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -84,6 +89,10 @@ def complaint(exc: Exception) -> Complaint:
         | boto.UnauthorizedSSOTokenError,
     ):
         return Complaint("credentials", f"there are no AWS credentials to use ({exc})")
+    if isinstance(exc, RuntimeError) and "expired" in str(exc):
+        return Complaint("credentials", f"the AWS credentials have expired ({exc})")
+    if isinstance(exc, UnicodeDecodeError):
+        return Complaint("failed", NotSQSError.fmt)
     if isinstance(exc, boto.HTTPClientError | boto.ConnectionError):
         return Complaint("unreachable", f"SQS does not answer ({exc})")
     return Complaint("failed", f"{type(exc).__name__}: {exc}")

@@ -6,9 +6,7 @@ import json
 import math
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from taskflow.adapters.queue.sqs.errors import complaint, field
+from taskflow.adapters.queue.sqs.errors import CALL_ERRORS, complaint, field
 from taskflow.adapters.queue.sqs.limits import (
     DEAD_LETTER_RETENTION_SECONDS,
     LONG_POLL_SECONDS,
@@ -37,7 +35,7 @@ def provision(
         name, dead_name = names.name(queue), names.dead_name(queue)
         try:
             made |= _make(client, name, dead_name, math.ceil(visibility_timeout_seconds))
-        except (ClientError, BotoCoreError) as exc:
+        except CALL_ERRORS as exc:
             said = complaint(exc)
             raise QueueUnavailableError(f"queue {name!r} cannot be made: {said.text}") from exc
     return made

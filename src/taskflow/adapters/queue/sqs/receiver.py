@@ -7,12 +7,15 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from taskflow.adapters.queue.sqs.client import Clients
 from taskflow.adapters.queue.sqs.committer import Committer, Letter, make_visible
 from taskflow.adapters.queue.sqs.envelope import decode
-from taskflow.adapters.queue.sqs.errors import Complaint, UndecodableMessageError, complaint
+from taskflow.adapters.queue.sqs.errors import (
+    CALL_ERRORS,
+    Complaint,
+    UndecodableMessageError,
+    complaint,
+)
 from taskflow.adapters.queue.sqs.intake import Intake
 from taskflow.adapters.queue.sqs.names import QueueNames, priority_of
 from taskflow.adapters.queue.sqs.pause import Pause
@@ -66,7 +69,7 @@ class Receiver:
             began = self._monotonic()
             try:
                 received = self._receive(count)
-            except (ClientError, BotoCoreError) as exc:
+            except CALL_ERRORS as exc:
                 self._failed(complaint(exc))
                 continue
             if not received and self._monotonic() - began < self._wait_seconds * _SOON:

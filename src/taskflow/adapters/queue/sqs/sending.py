@@ -7,11 +7,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from taskflow.adapters.queue.sqs.batches import batches, send_batch
 from taskflow.adapters.queue.sqs.envelope import encode, entry_bytes
-from taskflow.adapters.queue.sqs.errors import Complaint, complaint
+from taskflow.adapters.queue.sqs.errors import CALL_ERRORS, Complaint, complaint
 from taskflow.adapters.queue.sqs.limits import BATCH_BYTES, MAX_DELAY_SECONDS
 from taskflow.adapters.queue.sqs.names import QueueNames, priority_of
 from taskflow.adapters.queue.sqs.pause import Pause
@@ -106,7 +104,7 @@ class Sender:
             refused = send_batch(
                 self._client, self._names.url(self._client, name), entries, self._rng
             )
-        except (ClientError, BotoCoreError) as exc:
+        except CALL_ERRORS as exc:
             said = complaint(exc)
             left_alone = _SQS if said.reason == "unreachable" else queue
             self._last[left_alone] = said
