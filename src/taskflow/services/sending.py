@@ -95,11 +95,13 @@ class Sending:
         except StoreUnavailableError as exc:
             # What was sent is sent once more by the relay; what is missing is found when it looks into the store.
             log.warning("outbox.unavailable", error=exc.detail)
+        except Exception:  # what has been committed must not look as if it failed
+            log.exception("outbox.unavailable", count=len(entries))
 
     def _enqueue(self, messages: Sequence[Message]) -> Sequence[EnqueueFailure]:
         try:
             failures = self._queue.enqueue(messages)
-        except Exception as exc:  # what has been committed must not look as if it failed
+        except Exception as exc:  # as above
             log.exception("queue.unavailable", count=len(messages))
             return [EnqueueFailure(message, type(exc).__name__) for message in messages]
         if failures:

@@ -111,6 +111,22 @@ def test_while_too_many_sends_hang_messages_are_left_to_the_relay(
     assert len(queue.asked) == MOST_UNDER_WAY + 1
 
 
+def test_an_outbox_that_fails_is_said_though_nobody_waits(
+    engine: Engine,
+    queue: SlowQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: Sequence[str]) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine.runtime.stores.outbox, "delete", fail)
+    impatient = Sending(queue, engine.runtime.stores.outbox, patience_seconds=0.0)
+    impatient.send(unsent(engine))
+    impatient.close()
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_what_is_under_way_when_it_closes_is_waited_for(engine: Engine, queue: SlowQueue) -> None:
     queue.answers.clear()
     impatient = Sending(queue, engine.runtime.stores.outbox, patience_seconds=0.0)
