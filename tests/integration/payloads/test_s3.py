@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -301,6 +302,29 @@ def test_without_credentials_that_is_what_is_said(
         monkeypatch.setenv(name, str(tmp_path / "none"))
     store = build_payload_store(load(payload_backend="s3", s3_bucket="b"))
     with pytest.raises(StoreUnavailableError, match="no AWS credentials"):
+        store.put({KEY: b"x"})
+    store.close()
+
+
+def test_credentials_that_are_renewed_too_late_are_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moto_url: str, at_endpoint: AtEndpoint
+) -> None:
+    at_endpoint(moto_url)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    given, config = tmp_path / "credentials.json", tmp_path / "config"
+    given.write_text(
+        json.dumps(
+            {
+                "Version": 1, "AccessKeyId": "testing", "SecretAccessKey": "testing", "SessionToken": "testing",
+                "Expiration": "2020-01-01T00:00:00Z",
+            }
+        )
+    )  # fmt: skip
+    config.write_text(f"[default]\ncredential_process = cat {given}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    store = build_payload_store(load(payload_backend="s3", s3_bucket="b"))
+    with pytest.raises(StoreUnavailableError, match="the AWS credentials have expired"):
         store.put({KEY: b"x"})
     store.close()
 

@@ -355,6 +355,19 @@ def test_depths_that_cannot_be_had_are_an_error_for_as_long(
     assert proxy.counts["GetQueueAttributes"] == 1
 
 
+def test_one_that_asks_for_depths_in_vain_keeps_no_others_waiting(
+    proxy: AwsProxy, make_queue: MakeQueue
+) -> None:
+    queue = make_queue()
+    with proxy.hanging("GetQueueAttributes"):
+        first = Call(queue.depths)
+        sqs.until(lambda: proxy.counts["GetQueueAttributes"] == 1)
+        with pytest.raises(QueueUnavailableError, match="has not answered"):
+            queue.depths()
+        assert first.running
+    assert first.result() == queue.depths()
+
+
 def test_while_it_is_throttled_a_worker_asks_no_more_than_now_and_then(
     proxy: AwsProxy, make_queue: MakeQueue, events: Events
 ) -> None:

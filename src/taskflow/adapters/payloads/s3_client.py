@@ -86,7 +86,7 @@ def talking_to(bucket: str, what: str) -> Iterator[None]:
         raise refused(
             bucket, what, str(error.get("Code", "")), str(error.get("Message", ""))
         ) from exc
-    except BotoCoreError as exc:
+    except (BotoCoreError, RuntimeError) as exc:  # see `taskflow.aws.credentials`
         raise unreachable(bucket, what, exc) from exc
 
 
@@ -123,19 +123,13 @@ def unreachable(bucket: str, what: str, exc: Exception) -> StoreUnavailableError
     """For an error on the way to S3."""
     from botocore import exceptions as boto
 
+    from taskflow.aws import credentials
+
     where = f"payloads in S3 bucket {bucket!r}: cannot {what}"
-    if isinstance(
-        exc,
-        boto.NoCredentialsError
-        | boto.PartialCredentialsError
-        | boto.CredentialRetrievalError
-        | boto.TokenRetrievalError
-        | boto.UnauthorizedSSOTokenError,
-    ):
-        return StoreUnavailableError(f"{where}, there are no AWS credentials to use ({exc})")
-    if isinstance(
-        exc, boto.ParamValidationError
-    ):  # keys have been checked: see `adapters.payloads.keys`
+    if (lack := credentials.lack(exc)) is not None:
+        return StoreUnavailableError(f"{where}, {lack}")
+    # Keys have been checked: see `adapters.payloads.keys`.
+    if isinstance(exc, boto.ParamValidationError):
         return _no_name(where)
     return StoreUnavailableError(f"{where}, S3 does not answer ({exc})")
 

@@ -19,10 +19,13 @@ _ATTRIBUTES = (
 )
 
 _NOTHING = QueueDepth(0, 0, 0)
+_PATIENCE_SECONDS = (
+    1.0  # with somebody else's question: every request for the state of an instance asks it
+)
 
 
 class Depths:
-    """Thread safe: one caller asks, the others wait for its answer. A failure is remembered for as long."""
+    """Thread safe: one caller asks, the others wait for its answer, though not long. A failure is remembered, too."""
 
     def __init__(
         self,
@@ -43,7 +46,9 @@ class Depths:
 
     def get(self) -> Mapping[TaskPriority, QueueDepth]:
         """Raises QueueUnavailableError."""
-        with self._lock:
+        if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
+            raise QueueUnavailableError(f"SQS has not answered for {_PATIENCE_SECONDS:.0f} s")
+        try:
             if self._monotonic() >= self._valid_until:
                 self._error = ""
                 depths: dict[TaskPriority, QueueDepth] = {}
@@ -61,6 +66,8 @@ class Depths:
             if self._error:
                 raise QueueUnavailableError(self._error)
             return self._depths
+        finally:
+            self._lock.release()
 
     def _ask(self, name: str) -> QueueDepth:
         answer = self._client.get_queue_attributes(

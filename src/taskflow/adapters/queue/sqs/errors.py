@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from botocore import exceptions as boto
 
+from taskflow.aws import credentials
 from taskflow.core.errors import TaskFlowError
 
 
@@ -80,17 +81,8 @@ def complaint(exc: Exception) -> Complaint:
         error = exc.response.get("Error", {})
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return refusal(str(error.get("Code", "")), str(error.get("Message", "")), status=status)
-    if isinstance(
-        exc,
-        boto.NoCredentialsError
-        | boto.PartialCredentialsError
-        | boto.CredentialRetrievalError
-        | boto.TokenRetrievalError
-        | boto.UnauthorizedSSOTokenError,
-    ):
-        return Complaint("credentials", f"there are no AWS credentials to use ({exc})")
-    if isinstance(exc, RuntimeError) and "expired" in str(exc):
-        return Complaint("credentials", f"the AWS credentials have expired ({exc})")
+    if (lack := credentials.lack(exc)) is not None:
+        return Complaint("credentials", lack)
     if isinstance(exc, UnicodeDecodeError):
         return Complaint("failed", NotSQSError.fmt)
     if isinstance(exc, boto.HTTPClientError | boto.ConnectionError):
