@@ -40,7 +40,7 @@ def test_no_thread_is_left_behind(make_engine: Callable[..., Engine]) -> None:
     engine.run("process_id")
     engine.worker.stop()
     # Those end with the runtime, not with its worker.
-    runtimes = ("taskflow-submit", "taskflow-sqs", "taskflow-s3")
+    runtimes = ("taskflow-submit", "taskflow-send", "taskflow-sqs", "taskflow-s3")
 
     def left() -> list[str]:
         names = [thread.name for thread in set(threading.enumerate()) - before]
