@@ -46,6 +46,8 @@ def under_load(url: str, database_url: str, tasks: int, *, count: bool) -> Load:
         app.stop_workers()
         before = finished(app)
         app.submit_many(("noop", (n,), {}) for n in range(tasks))
+        while app.runtime.stores.outbox.next_due_seconds() is not None:
+            time.sleep(0.1)  # messages are still being sent, beside those who submit
         cpu, began = time.process_time(), time.perf_counter()
         app.start_workers()
         wait_for(app, before + tasks)
