@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from taskflow import logs
-from taskflow.core.errors import AttemptCancelledError, WorkerCrashedError
+from taskflow.core.errors import AttemptCancelledError, StatementTimeoutError, WorkerCrashedError
 from taskflow.core.events import EventType
 from taskflow.core.registry import Registry
 from taskflow.core.task import TaskStatus
@@ -97,12 +97,9 @@ class Recovery:
             if not goes_on():
                 is_done = False
                 break
-            chunk = confirmed[start : start + _BATCH]
-            outcomes = [self._outcome(task) for task in chunk]
-            result = self._conclusion.commit(outcomes)
-            recovered += len(chunk) - len(result.fenced) - len(result.locked)
-            is_done = is_done and not result.locked
-            self._report(chunk, outcomes, result)
+            for chunk, result in self._taken_over(confirmed[start : start + _BATCH]):
+                recovered += len(chunk) - len(result.fenced) - len(result.locked)
+                is_done = is_done and not result.locked
         if recovered:
             self._counters.recovered(recovered)
             log.warning("tasks.recovered", count=recovered, dead_workers=len(dead))
@@ -114,6 +111,23 @@ class Recovery:
         self._workers.forget(self._silent(workers))
         self._expire(goes_on)
         return recovered
+
+    def _taken_over(
+        self, tasks: Sequence[LostTask]
+    ) -> Iterator[tuple[Sequence[LostTask], FinishResult]]:
+        """In one transaction; in several if the store gives that up."""
+        outcomes = [self._outcome(task) for task in tasks]
+        try:
+            result = self._conclusion.commit(outcomes)
+        except StatementTimeoutError:
+            if len(tasks) == 1:
+                raise
+            half = len(tasks) // 2
+            yield from self._taken_over(tasks[:half])
+            yield from self._taken_over(tasks[half:])
+        else:
+            self._report(tasks, outcomes, result)
+            yield tasks, result
 
     def _report(
         self, tasks: Sequence[LostTask], outcomes: Sequence[Outcome], result: FinishResult

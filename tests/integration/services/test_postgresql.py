@@ -18,6 +18,12 @@ from taskflow.core.submission import Accepted
 from taskflow.core.task import DEFAULT_TENANT
 from tests.integration.services.conftest import Engine, Engines, ids, noop
 
+# All of 30 tasks take three times the statement timeout of the test, a quarter of them is well below it.
+SLOW_RECOVERY = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW WHEN (NEW.type = 'task.recovered') EXECUTE FUNCTION slow()
+"""
+
 
 @pytest.fixture
 def engines(tmp_path: Path, postgres_store: str) -> Iterator[Callable[..., Engine]]:
@@ -107,6 +113,24 @@ def test_a_dead_workers_task_that_somebody_holds_is_taken_over_when_it_is_free(
     assert (alive.status(held), alive.status(free)) == ("running", "pending")
     assert alive.runtime.recovery.run_once() == 1
     assert alive.status(held) == "pending"
+
+
+def test_dead_workers_tasks_that_are_too_many_for_the_statement_timeout_are_taken_over_in_parts(
+    engines: Callable[..., Engine],
+) -> None:
+    dead = engines(lease_seconds=1)
+    alive = engines(lease_seconds=1, database_statement_timeout_seconds=1.0)
+    task = dead.handler(noop)
+    answers = dead.runtime.submissions.submit(DEFAULT_TENANT, [dead.ask(task) for _ in range(30)])
+    assert len(dead.start(30)) == 30
+    with dead.runtime.database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE tasks SET lease_until = lease_until - 2000000"))
+        connection.execute(sa.text(SLOW_RECOVERY))
+    assert alive.runtime.recovery.run_once() == 0
+    alive.clock.advance(0.4)
+    assert alive.runtime.recovery.run_once() == 30
+    found = alive.runtime.tasks.get_many(DEFAULT_TENANT, ids(answers))
+    assert {(t.status.value, t.crash_count) for t in found} == {("pending", 1)}
 
 
 def test_processes_that_recover_at_once_take_each_task_over_once(
