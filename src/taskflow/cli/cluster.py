@@ -70,9 +70,8 @@ def cluster(
     from taskflow.settings import environment
 
     settings = settings_here(**given(tasks=tasks, host=host, home=home))
-    import_tasks(
-        settings
-    )  # the likeliest mistake: its processes would find it once all the others run
+    # The likeliest mistake: its processes would find it once all the others run.
+    import_tasks(settings)
     queue, payloads = settings.queue_backend or "sqs", settings.payload_backend or "s3"
     variables = environment()
     wishes = Wishes(

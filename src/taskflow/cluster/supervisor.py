@@ -13,9 +13,8 @@ from taskflow.cluster.child import Child, how_it_ended
 from taskflow.cluster.process import Group, ProcessSpec
 from taskflow.cluster.screen import Screen
 
-START_SECONDS = (
-    120.0  # of one group: a worker imports much, and the machine may have much else to do
-)
+# Of one group: a worker imports much, and the machine may have much else to do.
+START_SECONDS = 120.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
 _STEADY_SECONDS = 30.0  # after so long a life the next restart comes quickly again

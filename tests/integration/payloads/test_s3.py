@@ -292,12 +292,16 @@ def test_an_answer_that_breaks_off_is_unavailable_not_damaged(at_endpoint: AtEnd
         store.close()
 
 
+def without_keys(monkeypatch: pytest.MonkeyPatch, at_endpoint: AtEndpoint, url: str) -> None:
+    at_endpoint(url)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+
+
 def test_without_credentials_that_is_what_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moto_url: str, at_endpoint: AtEndpoint
 ) -> None:
-    at_endpoint(moto_url)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
+    without_keys(monkeypatch, at_endpoint, moto_url)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     store = build_payload_store(load(payload_backend="s3", s3_bucket="b"))
@@ -309,9 +313,7 @@ def test_without_credentials_that_is_what_is_said(
 def test_credentials_that_are_renewed_too_late_are_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moto_url: str, at_endpoint: AtEndpoint
 ) -> None:
-    at_endpoint(moto_url)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
+    without_keys(monkeypatch, at_endpoint, moto_url)
     given, config = tmp_path / "credentials.json", tmp_path / "config"
     given.write_text(
         json.dumps(

@@ -10,9 +10,8 @@ from typing import TypeVar
 from taskflow.adapters.metadata.dependents import DependentsLockedError
 from taskflow.adapters.metadata.transaction import Transaction
 
-PATIENCE_SECONDS = (
-    1.0  # longer than any transaction of our own; a caller's may stay open for as long as it likes
-)
+# Longer than any transaction of our own; a caller's may stay open for as long as it likes.
+PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
 
 R = TypeVar("R")

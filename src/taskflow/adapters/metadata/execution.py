@@ -89,9 +89,7 @@ class SqlExecution(SqlClaims):
     def expire(self, *, limit: int) -> ExpireResult:
         if not self._database.read_rows(self._any_expiring, now=self._database.now(), limit=1):
             return ExpireResult([], [])
-        locked: set[TaskKey] = (
-            set()
-        )  # by their dependents; themselves they are passed over if somebody has locked them
+        locked: set[TaskKey] = set()  # dependents of these; what is locked itself is passed over
         while True:
             try:
                 return self._expire_but(locked, limit)

@@ -108,9 +108,8 @@ def _sqlite(exc: sqlite3.Error) -> Exception:
         return StoreCorruptError(
             f"the store is damaged ({text}); restore a backup or run `taskflow doctor`"
         )
-    if (
-        getattr(exc, "sqlite_errorname", "") == "SQLITE_BUSY_SNAPSHOT"
-    ):  # of a caller's transaction alone
+    # Of a caller's transaction alone: ours begin with the write lock.
+    if getattr(exc, "sqlite_errorname", "") == "SQLITE_BUSY_SNAPSHOT":
         return StoreUnavailableError(
             "others have written since this transaction first read: roll it back, and begin it again"
         )

@@ -15,7 +15,7 @@ _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 5.0  # a send may wait for three of these
 _SPARE_SECONDS = 10.0  # of a long poll
 _ATTEMPTS = 3
-_OTHER_THREADS = 16  # requests that submit, the relay, the committer, the finisher
+_OTHER_THREADS = 16  # those that send (`services.sending`), the relay, the committer
 
 
 class Clients(NamedTuple):

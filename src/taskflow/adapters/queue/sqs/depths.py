@@ -19,9 +19,8 @@ _ATTRIBUTES = (
 )
 
 _NOTHING = QueueDepth(0, 0, 0)
-_PATIENCE_SECONDS = (
-    1.0  # with somebody else's question: every request for the state of an instance asks it
-)
+# With somebody else's question: every request for the state of an instance asks it.
+_PATIENCE_SECONDS = 1.0
 
 
 class Depths:
