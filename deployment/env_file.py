@@ -43,12 +43,15 @@ def write(path: Path, values: Mapping[str, str | None]) -> list[str]:
 
 
 def merged(text: str, values: Mapping[str, str | None]) -> tuple[str, list[str]]:
-    """The new text, and the names that changed."""
+    """The new text, and the names that changed. Raises DeployError where a quote that the text leaves open would end
+    in what is written."""
     newline = "\r\n" if "\r\n" in text else "\n"
+    statements = _statements(text)
     kept: list[str] = []
+    written: list[str] = []
     seen: set[str] = set()
     changed: set[str] = set()
-    for statement in _statements(text):
+    for statement in statements:
         found = _LINE.fullmatch(statement)
         name = found["name"] if found else ""
         if name not in values:
@@ -65,12 +68,14 @@ def merged(text: str, values: Mapping[str, str | None]) -> tuple[str, list[str]]
             continue
         changed.add(name)
         ending = newline if statement.endswith("\n") else ""
-        kept.append(f"{found['before']}{name}={quoted(value)}{found['comment'] or ''}{ending}")
+        written.append(quoted(value))
+        kept.append(f"{found['before']}{name}={written[-1]}{found['comment'] or ''}{ending}")
     missing = [
         f"{name}={quoted(value)}{newline}"
         for name, value in values.items()
         if value is not None and name not in seen
     ]
+    _check_quotes(statements, "".join([*written, *missing]))
     if missing:
         changed |= {name for name, value in values.items() if value is not None} - seen
         if kept and not kept[-1].endswith("\n"):
@@ -119,13 +124,32 @@ def _statements(text: str) -> list[str]:
     statements: list[str] = []
     while lines:
         statement = lines.pop(0)
-        opened = _OPENED.match(statement)
-        if opened and opened["quote"] not in statement[opened.end() :]:
-            end = next((at for at, line in enumerate(lines, 1) if opened["quote"] in line), 0)
+        if quote := _open_quote(statement):
+            end = next((at for at, line in enumerate(lines, 1) if quote in line), 0)
             statement += "".join(lines[:end])
             del lines[:end]
         statements.append(statement)
     return statements
+
+
+def _check_quotes(statements: list[str], written: str) -> None:
+    """Raises DeployError: a value of the file would go on until the next quote of its kind, in what is ours."""
+    line = 1
+    for statement in statements:
+        quote = _open_quote(statement)
+        if quote and quote in written:
+            raise DeployError(
+                f"The .env file opens a quote ({quote}) in line {line} that is never closed.",
+                "Close it, or choose another file with --env-file; then run `up` again.",
+                code="env_file",
+            )
+        line += statement.count("\n")
+
+
+def _open_quote(statement: str) -> str:
+    """The quote that opens its value and is not closed by it; empty if there is none."""
+    opened = _OPENED.match(statement)
+    return opened["quote"] if opened and opened["quote"] not in statement[opened.end() :] else ""
 
 
 def _replace(path: Path, content: bytes) -> None:
