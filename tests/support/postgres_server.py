@@ -19,6 +19,8 @@ from tests.support.run import report, serving
 
 # Durability is what a test cluster can do without: it never survives its run.
 SPEED = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"]
+# Below every lock timeout of ours, after which two that wait for each other would look like two that only wait.
+DEADLOCKS = ["deadlock_timeout=50ms"]
 
 
 def main(owner_pid: int, lock_path: Path) -> None:
@@ -27,7 +29,7 @@ def main(owner_pid: int, lock_path: Path) -> None:
     server: subprocess.Popen[bytes] | None = None
     with serving(owner_pid, lock_path) as wait_for_end:
         try:
-            server, url = start(directory, options=SPEED)
+            server, url = start(directory, options=[*SPEED, *DEADLOCKS])
             report({"url": url})
             wait_for_end()
         except (PostgresMissingError, OSError, subprocess.SubprocessError) as exc:

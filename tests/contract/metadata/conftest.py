@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -41,6 +41,7 @@ from tests.support.backends import migrated
 from tests.support.postgres import Postgres
 
 MAX_DELAY = 900.0
+_R = TypeVar("_R")
 _LOCKED_SECONDS = 30.0  # others hold a task for a moment; for longer, by mistake of the test
 
 
@@ -92,8 +93,10 @@ class MetadataHarness:
         return task._replace(**changes)
 
     def insert(self, *tasks: NewTask, max_waiting: int = 0, outbox: bool = False) -> InsertResult:
-        return self.submissions.insert(
-            tasks, max_waiting=max_waiting, max_queue_delay_seconds=MAX_DELAY, outbox=outbox
+        return unlocked(
+            lambda: self.submissions.insert(
+                tasks, max_waiting=max_waiting, max_queue_delay_seconds=MAX_DELAY, outbox=outbox
+            )
         )
 
     def accepted(self, **changes: Any) -> TaskKey:
@@ -124,13 +127,7 @@ class MetadataHarness:
         return result
 
     def cancel(self, *keys: TaskKey) -> CancelResult:
-        """Asked for again while somebody holds what has to end with them, as callers are told to."""
-        deadline = time.monotonic() + _LOCKED_SECONDS
-        while True:
-            try:
-                return self.tasks.cancel(keys)
-            except StoreLockedError:
-                assert time.monotonic() < deadline, f"{keys} stay locked"
+        return unlocked(lambda: self.tasks.cancel(keys))
 
     def run(self, key: TaskKey, status: TaskStatus, **changes: Any) -> FinishResult:
         """Claim one task and end its attempt."""
@@ -151,6 +148,16 @@ class MetadataHarness:
     def count(self, table: str) -> int:
         with self.database.read() as connection:
             return connection.scalar(sa.text(f"SELECT count(*) FROM {table}")) or 0
+
+
+def unlocked(change: Callable[[], _R]) -> _R:
+    """Asked for again while somebody holds what it changes, as callers are told to."""
+    deadline = time.monotonic() + _LOCKED_SECONDS
+    while True:
+        try:
+            return change()
+        except StoreLockedError:
+            assert time.monotonic() < deadline, "it stays locked"
 
 
 def outcome(task: ClaimedTask, status: TaskStatus, **changes: Any) -> Outcome:

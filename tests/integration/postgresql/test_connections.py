@@ -107,7 +107,12 @@ async def ask(port: int, number: int) -> Counter[int]:
 def test_never_more_than_the_pool_under_500_concurrent_requests(
     command: str, name: str, postgres_store: str, tmp_path: Path
 ) -> None:
-    with api(postgres_store, tmp_path, command) as server, Watched(postgres_store) as watched:
+    # What has to wait for a connection waits: how long 500 take is the machine's affair.
+    patient = {"database_pool_timeout_seconds": 60}
+    with (
+        api(postgres_store, tmp_path, command, **patient) as server,
+        Watched(postgres_store) as watched,
+    ):
         statuses = asyncio.run(ask(server.port, 500))
     assert statuses == {202: 200, 200: 200, 404: 100}
     # A connection that is being set up has no name yet.
