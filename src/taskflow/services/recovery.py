@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from taskflow import logs
-from taskflow.core.errors import AttemptCancelledError, StatementTimeoutError, WorkerCrashedError
+from taskflow.core.errors import AttemptCancelledError, WorkerCrashedError
 from taskflow.core.events import EventType
 from taskflow.core.registry import Registry
 from taskflow.core.task import TaskStatus
@@ -17,6 +17,7 @@ from taskflow.ports.clock import Clock
 from taskflow.ports.liveness import Liveness
 from taskflow.ports.metadata import (
     ExecutionStore,
+    ExpireResult,
     FinishResult,
     LostTask,
     Outcome,
@@ -24,6 +25,7 @@ from taskflow.ports.metadata import (
     WorkerRecord,
     WorkerStore,
 )
+from taskflow.services.batch_size import BatchSize
 from taskflow.services.completions import Completions
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
@@ -81,6 +83,8 @@ class Recovery:
         self._verdicts = verdicts
         self._rebuild = rebuild
         self._confirm_seconds = confirm_seconds
+        self._lost_at_once = BatchSize(_BATCH)
+        self._expired_at_once = BatchSize(_BATCH)
         self._suspects: dict[_Suspect, float] = {}  # → first seen expired
         self._silences: dict[tuple[str, int], float] = {}  # worker and seen_at → first noticed
 
@@ -91,19 +95,17 @@ class Recovery:
         dead = self._liveness.dead([worker.worker_id for worker in workers])
         lost = self._store.lost(dead_workers=dead, limit=_MOST_LOST)
         confirmed = self._confirmed(lost, set(dead))
-        recovered = 0
-        is_done = len(lost) < _MOST_LOST
-        for start in range(0, len(confirmed), _BATCH):
-            if not goes_on():
-                is_done = False
-                break
-            for chunk, result in self._taken_over(confirmed[start : start + _BATCH]):
-                recovered += len(chunk) - len(result.fenced) - len(result.locked)
-                is_done = is_done and not result.locked
+        recovered, left = 0, len(confirmed)
+        if goes_on():
+            for part, result in self._lost_at_once.parts(confirmed, self._take_over):
+                recovered += len(part) - len(result.fenced) - len(result.locked)
+                left -= len(part) - len(result.locked)
+                if not goes_on():
+                    break
         if recovered:
             self._counters.recovered(recovered)
             log.warning("tasks.recovered", count=recovered, dead_workers=len(dead))
-        if dead and is_done:
+        if dead and not left and len(lost) < _MOST_LOST:
             # What only they had in their queues is nowhere else but in the store.
             self._rebuild()
             self._workers.forget(dead)
@@ -112,22 +114,11 @@ class Recovery:
         self._expire(goes_on)
         return recovered
 
-    def _taken_over(
-        self, tasks: Sequence[LostTask]
-    ) -> Iterator[tuple[Sequence[LostTask], FinishResult]]:
-        """In one transaction; in several if the store gives that up."""
+    def _take_over(self, tasks: Sequence[LostTask]) -> FinishResult:
         outcomes = [self._outcome(task) for task in tasks]
-        try:
-            result = self._conclusion.commit(outcomes)
-        except StatementTimeoutError:
-            if len(tasks) == 1:
-                raise
-            half = len(tasks) // 2
-            yield from self._taken_over(tasks[:half])
-            yield from self._taken_over(tasks[half:])
-        else:
-            self._report(tasks, outcomes, result)
-            yield tasks, result
+        result = self._conclusion.commit(outcomes)
+        self._report(tasks, outcomes, result)
+        return result
 
     def _report(
         self, tasks: Sequence[LostTask], outcomes: Sequence[Outcome], result: FinishResult
@@ -168,13 +159,16 @@ class Recovery:
         return max(0.0, self._confirm_seconds - (now - min(self._suspects.values())))
 
     def _expire(self, goes_on: Callable[[], bool]) -> None:
-        while (result := self._store.expire(limit=_BATCH)).expired:
+        while (result := self._expired_at_once.fit(self._expire_some)).expired:
             self._completions.publish([*result.expired, *result.failed])
             self._counters.ended_waiting(TaskStatus.EXPIRED, len(result.expired))
             self._counters.ended_waiting(TaskStatus.FAILED, len(result.failed))
             log.info("tasks.expired", count=len(result.expired), dependents=len(result.failed))
             if not goes_on():
                 break
+
+    def _expire_some(self, limit: int) -> ExpireResult:
+        return self._store.expire(limit=limit)
 
     def _silent(self, workers: Sequence[WorkerRecord]) -> list[str]:
         """Those nobody has heard of for long, nor while this was watched: a clock that jumps silences nobody."""

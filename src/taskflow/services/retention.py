@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from taskflow import logs
 from taskflow.ports.metadata import InsightStore, TaskStore
+from taskflow.services.batch_size import BatchSize
 from taskflow.services.payloads import Payloads
 
 log = logs.get_logger(__name__)
@@ -34,6 +35,7 @@ class Retention:
         self._payloads = payloads
         self._now_us = now_us
         self._keep_days = keep_days
+        self._at_once = BatchSize(_BATCH)
 
     def run_once(self, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Returns how many tasks were deleted, in batches while ``goes_on``. ``keep_days`` 0 keeps everything.
@@ -50,11 +52,13 @@ class Retention:
         before = now - int(self._keep_days * _DAY_US)
         total = 0
         while goes_on():
-            count, keys = self._store.purge(finished_before=before, limit=_BATCH)
+            count, keys = self._at_once.fit(
+                lambda limit: self._store.purge(finished_before=before, limit=limit)
+            )
+            if not count:
+                break
             self._payloads.forget(keys)
             total += count
-            if count < _BATCH:
-                break
         if total:
             log.info("tasks.purged", count=total)
         return total

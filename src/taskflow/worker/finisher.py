@@ -10,6 +10,7 @@ from queue import Empty
 from taskflow.core.errors import StatementTimeoutError, StoreUnavailableError
 from taskflow.logs import get_logger
 from taskflow.ports.metadata import Outcome
+from taskflow.services.batch_size import BatchSize
 from taskflow.services.execution import Execution
 from taskflow.worker.backoff import Backoff
 from taskflow.worker.heartbeat import Heartbeat
@@ -39,6 +40,7 @@ class Finisher:
         self._locked_since: float | None = None
         self._contention_told = False
         self._gives_up = False
+        self._at_once = BatchSize(MAX_BATCH)
         self._writing = threading.Lock()
         self._write_seconds = 0.0  # what the last transaction took
         self._thread = threading.Thread(target=self._work, name="taskflow-finisher", daemon=True)
@@ -110,27 +112,30 @@ class Finisher:
 
     def _finish(self, batch: Sequence[Done]) -> list[Done]:
         """Returns those that are to be given again."""
+        parts = self._at_once.parts(batch, self._persist)
+        return [done for _, locked in parts for done in locked]
+
+    def _persist(self, batch: Sequence[Done]) -> list[Done]:
+        """`_write`, for as long as it takes. Raises StatementTimeoutError when less at once may do."""
         while not self._gives_up:
             try:
                 with self._writing:
                     locked = self._write(batch)
             except StoreUnavailableError as exc:
-                is_too_much = isinstance(exc, StatementTimeoutError) and len(batch) > 1
+                if isinstance(exc, StatementTimeoutError) and len(batch) > 1:
+                    raise
                 log.warning(
                     "worker.finish_failed",
                     outcomes=len(batch),
                     error=exc.detail,
-                    retry_in_seconds=0 if is_too_much else self._backoff.seconds,
+                    retry_in_seconds=self._backoff.seconds,
                 )
-                if is_too_much:  # it would be so again
-                    half = len(batch) // 2
-                    return self._finish(batch[:half]) + self._finish(batch[half:])
                 self._backoff.wait()
             except Exception:  # one outcome that cannot be written must not keep back the others
                 log.exception("worker.finish_failed", outcomes=len(batch))
                 if len(batch) == 1:
                     return []
-                return [left for done in batch for left in self._finish([done])]
+                return [left for done in batch for left in self._persist([done])]
             else:
                 self._backoff.reset()
                 return locked

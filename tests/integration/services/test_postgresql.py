@@ -18,11 +18,14 @@ from taskflow.core.submission import Accepted
 from taskflow.core.task import DEFAULT_TENANT
 from tests.integration.services.conftest import Engine, Engines, ids, noop
 
-# All of 30 tasks take three times the statement timeout of the test, a quarter of them is well below it.
-SLOW_RECOVERY = """
-CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
-CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW WHEN (NEW.type = 'task.recovered') EXECUTE FUNCTION slow()
+# All of 30 tasks take three times the statement timeout of the tests, a quarter of them is well below it.
+IMPATIENT = {"database_statement_timeout_seconds": 0.5}
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_sleep(0.05); RETURN coalesce(NEW, OLD); END $$;
 """
+SLOW_EVENTS = "CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION slow()"
+SLOW_DELETION = "CREATE TRIGGER slow BEFORE DELETE ON tasks FOR EACH ROW EXECUTE FUNCTION slow()"
 
 
 @pytest.fixture
@@ -119,18 +122,46 @@ def test_dead_workers_tasks_that_are_too_many_for_the_statement_timeout_are_take
     engines: Callable[..., Engine],
 ) -> None:
     dead = engines(lease_seconds=1)
-    alive = engines(lease_seconds=1, database_statement_timeout_seconds=1.0)
+    alive = engines(lease_seconds=1, **IMPATIENT)
     task = dead.handler(noop)
     answers = dead.runtime.submissions.submit(DEFAULT_TENANT, [dead.ask(task) for _ in range(30)])
     assert len(dead.start(30)) == 30
     with dead.runtime.database.engine.begin() as connection:
         connection.execute(sa.text("UPDATE tasks SET lease_until = lease_until - 2000000"))
-        connection.execute(sa.text(SLOW_RECOVERY))
+        connection.execute(sa.text(SLOW + SLOW_EVENTS))
     assert alive.runtime.recovery.run_once() == 0
     alive.clock.advance(0.4)
     assert alive.runtime.recovery.run_once() == 30
     found = alive.runtime.tasks.get_many(DEFAULT_TENANT, ids(answers))
     assert {(t.status.value, t.crash_count) for t in found} == {("pending", 1)}
+
+
+def test_tasks_that_expire_and_are_too_many_for_the_statement_timeout_expire_in_parts(
+    engines: Callable[..., Engine],
+) -> None:
+    engine, impatient = engines(), engines(**IMPATIENT)
+    task = engine.handler(noop)
+    asked = [engine.ask(task, expires_in=3_600) for _ in range(30)]
+    answers = engine.runtime.submissions.submit(DEFAULT_TENANT, asked)
+    with engine.runtime.database.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE tasks SET expires_at = 1"))
+        connection.execute(sa.text(SLOW + SLOW_EVENTS))
+    impatient.runtime.recovery.run_once()
+    found = engine.runtime.tasks.get_many(DEFAULT_TENANT, ids(answers))
+    assert {t.status.value for t in found} == {"expired"}
+
+
+def test_old_tasks_that_are_too_many_for_the_statement_timeout_are_deleted_in_parts(
+    engines: Callable[..., Engine],
+) -> None:
+    engine, impatient = engines(), engines(retention_days=1e-9, **IMPATIENT)
+    task = engine.handler(noop)
+    engine.runtime.submissions.submit(DEFAULT_TENANT, [engine.ask(task) for _ in range(30)])
+    assert engine.work() == 30
+    with engine.runtime.database.engine.begin() as connection:
+        connection.execute(sa.text(SLOW + SLOW_DELETION))
+    assert impatient.runtime.retention.run_once() == 30
+    assert engine.count("tasks") == 0
 
 
 def test_processes_that_recover_at_once_take_each_task_over_once(
