@@ -14,8 +14,10 @@ import httpx
 import psycopg2
 import pytest
 
+from taskflow.adapters.clock.system import SystemClock
+from taskflow.adapters.metadata.database import Database
 from taskflow.app import TaskFlow
-from taskflow.core.errors import StoreUnavailableError
+from taskflow.core.errors import StatementTimeoutError, StoreUnavailableError
 from taskflow.core.registry import Registry, TaskOptions
 from tests.support.ports import free_port
 from tests.support.postgres import BLOCKED
@@ -204,6 +206,22 @@ def test_a_statement_that_takes_too_long_is_given_up(postgres_store: str, tmp_pa
             assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
             assert "TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS" in answer.json()["detail"]
         assert client.post("/tasks", json={"task": "echo"}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["storniere Anfrage wegen Zeitüberschreitung der Anfrage", "annulation de la requête"],
+)
+def test_a_statement_that_was_given_up_is_known_in_any_language(
+    postgres_store: str, words: str
+) -> None:
+    given_up = f"DO $$ BEGIN RAISE '{words}' USING ERRCODE = 'query_canceled'; END $$"
+    with (
+        closing(Database(postgres_store, clock=SystemClock())) as database,
+        pytest.raises(StatementTimeoutError, match=words),
+        database.write() as tx,
+    ):
+        tx.run_text(given_up, ())
 
 
 def test_one_connection_is_enough_for_everything(postgres_store: str, tmp_path: Path) -> None:

@@ -66,9 +66,12 @@ def translate(exc: BaseException | None) -> Exception:
         return StoreReadOnlyError(f"the store cannot be written: {text}")
     if "InsufficientPrivilege" in names:
         return StoreUnavailableError(f"PostgreSQL does not allow it: {text}")
-    if "QueryCanceled" in names and "timeout" in text:
+    # Or pg_cancel_backend: only PostgreSQL's words, in the server's language, tell the two apart. Either way somebody
+    # has found that it takes too long.
+    if "QueryCanceled" in names:
         return StatementTimeoutError(
-            "PostgreSQL gave up a statement that took longer than TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS"
+            f"PostgreSQL gave up a statement: {text} "
+            "(TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS limits how long one may take)"
         )
     if "LockNotAvailable" in names:
         return StoreLockedError(
