@@ -17,7 +17,7 @@ import pytest
 from taskflow.adapters.clock.system import SystemClock
 from taskflow.adapters.metadata.database import Database
 from taskflow.app import TaskFlow
-from taskflow.core.errors import StatementTimeoutError, StoreUnavailableError
+from taskflow.core.errors import ConfigurationError, StatementTimeoutError, StoreUnavailableError
 from taskflow.core.registry import Registry, TaskOptions
 from tests.support.ports import free_port
 from tests.support.postgres import BLOCKED
@@ -247,6 +247,23 @@ def own_postgres() -> Iterator[Cluster]:
 
 
 CERTIFICATES = Path(__file__).parents[2] / "support" / "tls"
+
+
+@pytest.mark.parametrize("setting", ["TASKFLOW_DATABASE_URL", "TASKFLOW_DATABASE_REPLICA_URL"])
+def test_an_option_that_libpq_does_not_know_is_told_with_the_setting_it_is_in(
+    setting: str, tmp_path: Path
+) -> None:
+    urls = {
+        name: f"postgresql://127.0.0.1/db{'?sslmod=require' if name == setting else ''}"
+        for name in ("TASKFLOW_DATABASE_URL", "TASKFLOW_DATABASE_REPLICA_URL")
+    }
+    app = TaskFlow(
+        home=tmp_path,
+        database_url=urls["TASKFLOW_DATABASE_URL"],
+        database_replica_url=urls["TASKFLOW_DATABASE_REPLICA_URL"],
+    )
+    with pytest.raises(ConfigurationError, match=f'{setting}: .*"sslmod"'):
+        app.start()
 
 
 def test_tls_is_as_the_settings_say(own_postgres: Cluster, tmp_path: Path) -> None:

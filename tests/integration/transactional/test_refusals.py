@@ -14,7 +14,12 @@ import sqlalchemy as sa
 
 from taskflow.app import TaskFlow
 from taskflow.client import Client
-from taskflow.core.errors import InvalidRequestError, StoreUnavailableError, TaskNotFoundError
+from taskflow.core.errors import (
+    InvalidRequestError,
+    StatementTimeoutError,
+    StoreUnavailableError,
+    TaskNotFoundError,
+)
 from tests.integration.transactional.conftest import POSTGRESQL, Caller
 
 
@@ -66,6 +71,21 @@ def test_an_encoding_that_cannot_carry_every_task(
     else:
         caller.connection.execute(f"SET client_encoding = '{encoding}'")
     refused(app, caller.connection, f"client_encoding is {encoding}, not UTF8")
+
+
+@pytest.mark.parametrize("kind", POSTGRESQL[:2], indirect=True)
+def test_a_statement_timeout_of_the_callers_own_is_not_told_as_ours(
+    app: TaskFlow, caller: Caller
+) -> None:
+    caller.insert(1)
+    caller.connection.cursor().execute("SET LOCAL statement_timeout = 200")
+    with closing(psycopg2.connect(caller.url)) as holder:
+        holder.cursor().execute("LOCK TABLE task_inputs IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StatementTimeoutError, match="the caller's own") as error:
+            app.options(connection=caller.connection).submit("echo_back", 1)
+    assert "TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS" not in error.value.detail
+    caller.commit()
+    assert caller.orders() == [1]
 
 
 @pytest.mark.parametrize("kind", POSTGRESQL[:2], indirect=True)

@@ -59,7 +59,7 @@ class CallersTransactions:
                 f"it leads to {'SQLite' if is_sqlite else 'PostgreSQL'}, "
                 f"the store is {self._database.address}"
             )
-        with translated():
+        with translated(is_callers=True):
             cursor = self._sqlite(driver) if is_sqlite else self._postgresql(driver)
             try:
                 now = self._database.now if is_sqlite else lambda: _read_now(cursor)

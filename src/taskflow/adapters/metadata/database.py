@@ -83,10 +83,13 @@ class Database:
         self.engine = self.connections.engine
         self._replica: Replica | None = None
         if replica_url:
-            url_there = _parsed(replica_url, "TASKFLOW_DATABASE_REPLICA_URL")
+            setting = "TASKFLOW_DATABASE_REPLICA_URL"
+            url_there = _parsed(replica_url, setting)
             if {self.url.get_backend_name(), url_there.get_backend_name()} != {"postgresql"}:
-                raise ConfigurationError("TASKFLOW_DATABASE_REPLICA_URL is for PostgreSQL only")
-            self._replica = Replica(PostgresqlConnections(url_there, postgresql, credentials))
+                raise ConfigurationError(f"{setting} is for PostgreSQL only")
+            self._replica = Replica(
+                PostgresqlConnections(url_there, postgresql, credentials, setting=setting)
+            )
 
     @property
     def address(self) -> str:

@@ -57,12 +57,19 @@ class PostgresqlOptions:
 
 
 class PostgresqlConnections:
+    """``setting``: where ``url`` comes from."""
+
     def __init__(
-        self, url: sa.URL, options: PostgresqlOptions, credentials: Credentials | None = None
+        self,
+        url: sa.URL,
+        options: PostgresqlOptions,
+        credentials: Credentials | None = None,
+        *,
+        setting: str = "TASKFLOW_DATABASE_URL",
     ) -> None:
         if find_spec("psycopg2") is None:
             raise ConfigurationError(
-                "TASKFLOW_DATABASE_URL: PostgreSQL's driver is not installed: pip install 'taskflow[aws]'"
+                f"{setting}: PostgreSQL's driver is not installed: pip install 'taskflow[aws]'"
             )
         self._limit = options.pool_size + options.max_overflow
         self._closed = False
@@ -78,6 +85,7 @@ class PostgresqlConnections:
             connect_args=_arguments(url, options),
         )
         sa.event.listen(self.engine, "connect", lambda driver, _record: keep_ids_text(driver))
+        _check_options(self.engine, setting)
         self._credentials = credentials
         if credentials is not None:
             sa.event.listen(self.engine, "do_connect", self._log_in)
@@ -201,6 +209,17 @@ def _arguments(url: sa.URL, options: PostgresqlOptions) -> dict[str, Any]:
     if options.tls_root_cert:
         arguments["sslrootcert"] = options.tls_root_cert
     return {key: value for key, value in arguments.items() if key not in url.query}
+
+
+def _check_options(engine: sa.Engine, setting: str) -> None:
+    """Of the URL: libpq would find those that it does not know with every connection."""
+    from psycopg2 import ProgrammingError, extensions
+
+    positional, named = engine.dialect.create_connect_args(engine.url)
+    try:
+        extensions.make_dsn(*positional, **named)
+    except ProgrammingError as exc:
+        raise ConfigurationError(f"{setting}: {first_line(exc)}") from exc
 
 
 def keep_ids_text(connection_or_cursor: Any) -> None:

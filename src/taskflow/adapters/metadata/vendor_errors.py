@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from taskflow.core.errors import (
-    ConfigurationError,
     StatementTimeoutError,
     StoreBusyError,
     StoreCorruptError,
@@ -26,8 +25,9 @@ _STATE = "the database system is"
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Whatever the driver or SQLAlchemy's pool raises inside comes out as `translate` says."""
+def translated(*, is_callers: bool = False) -> Iterator[None]:
+    """Whatever the driver or SQLAlchemy's pool raises inside comes out as `translate` says. ``is_callers``: on a
+    connection that somebody else has set up."""
     try:
         yield
     except TaskFlowError:
@@ -39,16 +39,16 @@ def translated() -> Iterator[None]:
             retry_after_seconds=1.0,
         ) from exc
     except sa.exc.DBAPIError as exc:
-        raise translate(exc.orig) from exc
+        raise translate(exc.orig, is_callers=is_callers) from exc
     except sqlite3.Error as exc:
         raise translate(exc) from exc
     except Exception as exc:
         if type(exc).__module__.startswith("psycopg"):  # a caller's own connection may be psycopg's
-            raise translate(exc) from exc
+            raise translate(exc, is_callers=is_callers) from exc
         raise
 
 
-def translate(exc: BaseException | None) -> Exception:
+def translate(exc: BaseException | None, *, is_callers: bool = False) -> Exception:
     """A TaskFlowError for what the surroundings do to us; programming errors stay what they are."""
     assert isinstance(exc, Exception)
     if isinstance(exc, TaskFlowError):
@@ -58,8 +58,6 @@ def translate(exc: BaseException | None) -> Exception:
     # By name, because this module also works where psycopg2 is not installed; every SQLSTATE has a class of its own.
     names = {kind.__name__ for kind in type(exc).__mro__}
     text = first_line(exc)
-    if "ProgrammingError" in names and text.startswith("invalid dsn"):
-        return ConfigurationError(f"TASKFLOW_DATABASE_URL: {text}")
     if "DiskFull" in names:
         return StoreFullError("the disk that holds the store is full; nothing was written")
     if "ReadOnlySqlTransaction" in names:
@@ -69,10 +67,12 @@ def translate(exc: BaseException | None) -> Exception:
     # Or pg_cancel_backend: only PostgreSQL's words, in the server's language, tell the two apart. Either way somebody
     # has found that it takes too long.
     if "QueryCanceled" in names:
-        return StatementTimeoutError(
-            f"PostgreSQL gave up a statement: {text} "
-            "(TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS limits how long one may take)"
+        limit = (
+            "the statement_timeout is the caller's own"
+            if is_callers
+            else "TASKFLOW_DATABASE_STATEMENT_TIMEOUT_SECONDS limits how long one may take"
         )
+        return StatementTimeoutError(f"PostgreSQL gave up a statement: {text} ({limit})")
     if "LockNotAvailable" in names:
         return StoreLockedError(
             f"a transaction that has not ended yet is in the way: {text}; nothing was written",
