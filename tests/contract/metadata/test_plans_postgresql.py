@@ -10,15 +10,16 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import urlsplit
 
 import psycopg2.extensions
 import pytest
 import sqlalchemy as sa
 
-from benchmarks.postgresql.stored import fill
+from benchmarks.postgresql import stored
 from taskflow.adapters.clock.system import SystemClock
 from taskflow.adapters.metadata import schema
 from taskflow.adapters.metadata.artifacts import SqlArtifacts
@@ -27,8 +28,11 @@ from taskflow.adapters.metadata.dependents import Dependents
 from taskflow.adapters.metadata.inspection import SqlInspection
 from taskflow.adapters.metadata.journal import Journal
 from taskflow.adapters.metadata.resending import SqlResending
+from taskflow.adapters.metadata.transaction import Prepared
+from taskflow.bootstrap.stores import build_stores
 from taskflow.core.ids import UUID7
 from taskflow.core.task import TaskStatus
+from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import (
     Lease,
     NewArtifact,
@@ -41,6 +45,7 @@ from taskflow.ports.metadata import (
 from taskflow.ports.queue import Message
 from taskflow.testing.clock import FakeClock
 from tests.contract.metadata.conftest import MetadataHarness, outcome
+from tests.support.cutting_proxy import cutting_proxy
 from tests.support.postgres import Postgres
 
 pytestmark = [
@@ -82,6 +87,12 @@ class _Explaining(psycopg2.extensions.cursor):
     """Explains what it is about to execute. What explaining has written is undone."""
 
     found: list[Explained] | None = None
+    texts: ClassVar[set[str]] = set()  # of all that was found, before their parameters were put in
+
+    def mogrify(self, query: Any, parameters: Any = None) -> bytes:
+        if _Explaining.found is not None and isinstance(query, str):
+            _Explaining.texts.add(_BEFORE.sub("", query))
+        return super().mogrify(query, parameters)
 
     def execute(self, query: Any, parameters: Any = None) -> None:
         found = _Explaining.found
@@ -106,6 +117,18 @@ class _Explaining(psycopg2.extensions.cursor):
         return Explained(statement, pages, list(_steps(plan)))
 
 
+class _Remembering(Database):
+    """Knows every statement that it was given to prepare."""
+
+    def __init__(self, url: str, *, clock: Clock) -> None:
+        super().__init__(url, clock=clock)
+        self.prepared: list[Prepared] = []
+
+    def prepare(self, statement: sa.sql.expression.ClauseElement) -> Prepared:
+        self.prepared.append(super().prepare(statement))
+        return self.prepared[-1]
+
+
 def _steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for inner in plan.get("Plans", ()):
@@ -115,12 +138,18 @@ def _steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def url(postgres_server: Postgres) -> str:
     """Used by this file's tests alone, and as it is: a copy of it would take long."""
-    name = postgres_server.template(lambda url: fill(url, TASKS, events=1), name="million")
+    name = postgres_server.template(lambda url: stored.fill(url, TASKS, events=1), name="million")
     return postgres_server.of(name)
 
 
 @pytest.fixture
 def harness(url: str) -> Iterator[MetadataHarness]:
+    with explaining(url) as harness:
+        yield harness
+
+
+@contextmanager
+def explaining(url: str) -> Iterator[MetadataHarness]:
     clock = SystemClock()
     database = Database(url, clock=clock)
 
@@ -274,6 +303,30 @@ def test_the_life_of_an_attempt(harness: MetadataHarness, size: int) -> None:
     is_found(lambda: harness.finish(*ended, outbox=True))
 
 
+def test_what_cannot_be_claimed_and_what_is_no_longer_held(harness: MetadataHarness) -> None:
+    ended = some(harness, MIDDLE)
+    is_found(lambda: harness.execution.claim(ended, worker_id="w1", lease_seconds=30))
+    claimed = harness.claim(*(harness.accepted() for _ in range(20)))
+    lost = [outcome(task, S.COMPLETED, lease_token=-1) for task in claimed]
+    is_found(lambda: harness.finish(*lost))
+
+
+def test_what_became_of_a_commit_that_was_not_answered(url: str) -> None:
+    parts = urlsplit(url)
+    with cutting_proxy(parts.port or 5432) as proxy:
+        cut = parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}").geturl()
+        with explaining(cut) as harness:
+            key = harness.accepted()
+            proxy.cut_next("answer")
+            is_found(lambda: harness.execution.claim([key], worker_id="w1", lease_seconds=30))
+            [running] = some(harness, f"id = '{key.task_id}' AND status = 'running'")
+            [task] = harness.claim(harness.accepted())
+            proxy.cut_next("answer")
+            is_found(lambda: harness.finish(outcome(task, S.COMPLETED)))
+        assert running == key
+        assert proxy.cuts == 2
+
+
 def test_a_failure_and_those_who_depend_on_it(harness: MetadataHarness) -> None:
     key = harness.accepted()
     for _ in range(3):
@@ -301,6 +354,19 @@ def test_dependents_of_what_is_redriven(harness: MetadataHarness) -> None:
     [task] = harness.claim(parent)
     is_found(lambda: harness.finish(outcome(task, S.COMPLETED)))
     assert harness.status(child) == S.PENDING
+
+
+def test_what_is_redriven_with_what_it_depends_on(harness: MetadataHarness) -> None:
+    parent = harness.accepted()
+    child = harness.accepted(depends_on=(parent.task_id,))
+    harness.run(parent, S.COMPLETED)
+    harness.run(child, S.FAILED)
+    is_found(
+        lambda: harness.tasks.redrive(
+            [parent, child], delay_seconds=[0.0] * 2, max_queue_delay_seconds=900, outbox=True
+        )
+    )
+    assert harness.status(child) == S.BLOCKED
 
 
 def test_what_has_waited_too_long(harness: MetadataHarness) -> None:
@@ -348,6 +414,22 @@ def test_a_full_outbox(harness: MetadataHarness) -> None:
     is_found(lease)
     assert len(leased) >= 20
     is_found(lambda: harness.outbox.delete([entry.entry_id for entry in leased]))
+
+
+def test_what_is_sent_again(harness: MetadataHarness) -> None:
+    resending = SqlResending(harness.database, Journal(harness.database, harness.new_id))
+    resent: list[int] = []
+    is_found(
+        lambda: resent.append(resending.resend(silent_seconds=0, limit=20)),
+        pages=10 * stored.WAITING,  # each that waits is looked at, with its last event
+    )
+    assert resent == [20]
+
+
+def test_what_is_cancelled_before_it_is_due(harness: MetadataHarness) -> None:
+    later = [harness.new(delay_seconds=3_600.0) for _ in range(20)]
+    harness.insert(*later, outbox=True)
+    is_found(lambda: harness.tasks.cancel([TaskKey(task.tenant_id, task.id) for task in later]))
 
 
 def test_retention_deletes_a_batch_by_key(harness: MetadataHarness) -> None:
@@ -420,6 +502,16 @@ def test_the_doctor(harness: MetadataHarness) -> None:
         connection.execute(wait, [{"id": key.task_id} for key in wrong])
     is_found(lambda: inspection.unblock(wrong))
     is_found(inspection.newest_event_at)
+    assert "ix_tasks_active" in is_found(inspection.unfinished_by_task)
     is_found(harness.maintenance.ping, pages=20)
     keys = some(harness, MIDDLE)
     is_found(lambda: inspection.payload_uses(keys))
+
+
+def test_no_prepared_statement_has_been_left_out(url: str) -> None:
+    """By the tests above: this one is for the whole file."""
+    with closing(_Remembering(url, clock=SystemClock())) as database:
+        build_stores(database, new_id=str)
+        texts = {statement.text for statement in database.prepared}
+    left_out = texts - _Explaining.texts
+    assert not left_out, "\n\n".join(sorted(left_out))

@@ -60,8 +60,9 @@ class SqlControl:
             .select_from(batch)
             .join(t, is_batch)
         )
-        self._states = self._states_unlocked = database.prepare_rows(states)
-        if not database.is_sqlite:
+        if database.is_sqlite:
+            self._states = self._states_unlocked = database.prepare_rows(states)
+        else:
             self._states = database.prepare_rows(
                 states.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
             )
