@@ -253,7 +253,7 @@ def _wire(
             confirm_seconds=settings.lease_seconds / 3,
         ),
         retention=Retention(
-            stores.tasks,
+            stores.retention,
             payloads,
             insights=stores.insights,
             now_us=database.now,

@@ -18,6 +18,7 @@ from taskflow.ports.metadata import (
     MaintenanceStore,
     OutboxStore,
     ResendStore,
+    RetentionStore,
     SubmissionStore,
     TaskStore,
     WorkerStore,
@@ -38,6 +39,7 @@ class Stores:
     execution: ExecutionStore
     outbox: OutboxStore
     resending: ResendStore
+    retention: RetentionStore
     tasks: TaskStore
     workers: WorkerStore
     insights: InsightStore
@@ -57,6 +59,7 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
     from taskflow.adapters.metadata.new_tasks import NewTasks
     from taskflow.adapters.metadata.outbox import SqlOutbox
     from taskflow.adapters.metadata.resending import SqlResending
+    from taskflow.adapters.metadata.retention import SqlRetention
     from taskflow.adapters.metadata.submissions import SqlSubmissions
     from taskflow.adapters.metadata.tasks import SqlTasks
     from taskflow.adapters.metadata.workers import SqlWorkers
@@ -72,6 +75,7 @@ def build_stores(database: Database, new_id: Callable[[], str]) -> Stores:
         execution=SqlExecution(database, journal, dependents, new_token),
         outbox=SqlOutbox(database, journal),
         resending=SqlResending(database, journal),
+        retention=SqlRetention(database, journal),
         tasks=SqlTasks(database, journal, dependents),
         workers=SqlWorkers(database),
         insights=SqlInsights(database),

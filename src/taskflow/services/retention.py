@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from taskflow import logs
-from taskflow.ports.metadata import InsightStore, TaskStore
+from taskflow.ports.metadata import InsightStore, RetentionStore
 from taskflow.services.batch_size import BatchSize
 from taskflow.services.payloads import Payloads
 
@@ -22,7 +22,7 @@ class Retention:
 
     def __init__(
         self,
-        store: TaskStore,
+        store: RetentionStore,
         payloads: Payloads,
         *,
         insights: InsightStore,

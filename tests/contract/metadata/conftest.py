@@ -21,6 +21,7 @@ from taskflow.adapters.metadata.maintenance import SqlMaintenance
 from taskflow.adapters.metadata.migrate import migrate
 from taskflow.adapters.metadata.new_tasks import NewTasks
 from taskflow.adapters.metadata.outbox import SqlOutbox
+from taskflow.adapters.metadata.retention import SqlRetention
 from taskflow.adapters.metadata.submissions import SqlSubmissions
 from taskflow.adapters.metadata.tasks import SqlTasks
 from taskflow.adapters.metadata.workers import SqlWorkers
@@ -62,6 +63,7 @@ class MetadataHarness:
             self.database, NewTasks(self.database, journal, self._new_token)
         )
         self.outbox = SqlOutbox(self.database, journal)
+        self.retention = SqlRetention(self.database, journal)
         self.tasks = SqlTasks(
             self.database, journal, dependents, most_looked_at=self.most_looked_at
         )

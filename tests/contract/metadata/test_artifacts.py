@@ -95,7 +95,7 @@ def test_artifacts_stay_through_failures_and_new_runs_and_go_with_the_task(
     artifacts.add([new(again, "b")], most=9)
     harness.finish(outcome(again, TaskStatus.COMPLETED))
     harness.advance(10)
-    count, payloads = harness.tasks.purge(finished_before=harness.database.now(), limit=10)
+    count, payloads = harness.retention.purge(finished_before=harness.database.now(), limit=10)
     assert count == 1
     assert sorted(payloads) == [f"default/artifact/{task.task_id}.{name}" for name in "ab"]
     assert harness.count("task_artifacts") == 0

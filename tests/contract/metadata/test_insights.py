@@ -50,11 +50,11 @@ def test_what_is_redriven_or_purged_after_the_fold_no_longer_counts(
     harness.tasks.redrive(
         [redriven], delay_seconds=[0.0], max_queue_delay_seconds=900, outbox=False
     )
-    harness.tasks.purge(finished_before=harness.database.now(), limit=1)
+    harness.retention.purge(finished_before=harness.database.now(), limit=1)
     assert ended(harness.insights.counts(None)) == {"failed": 1}
     harness.insights.fold(ended_before=harness.database.now())
     assert ended(harness.insights.counts(None)) == {"failed": 1}
-    harness.tasks.purge(finished_before=harness.database.now(), limit=10)
+    harness.retention.purge(finished_before=harness.database.now(), limit=10)
     harness.advance(3 * HOUR)
     harness.insights.fold(ended_before=harness.database.now())
     assert harness.count("tallies") == 0

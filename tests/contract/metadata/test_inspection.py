@@ -186,7 +186,7 @@ def test_payload_keys_are_read_page_by_page_as_they_are_then(
 
     # Would be invisible if the first page were a part of one long read.
     finish(harness, last.id, TaskStatus.COMPLETED)
-    assert harness.tasks.purge(finished_before=2**60, limit=10)[0] == 1
+    assert harness.retention.purge(finished_before=2**60, limit=10)[0] == 1
 
     rest = [key for page in pages for key in page]
     assert sorted(rest) == sorted(str(task.input_key) for task in others)

@@ -171,9 +171,9 @@ def test_deleting_leaves_it_for_later(harness: MetadataHarness) -> None:
     harness.advance(DAY_SECONDS)
     before = harness.database.now() - 1
     with open_submission(harness, held):
-        assert harness.tasks.purge(finished_before=before, limit=10)[0] == 1
+        assert harness.retention.purge(finished_before=before, limit=10)[0] == 1
         assert harness.status(held) == "completed"
-    assert harness.tasks.purge(finished_before=before, limit=10)[0] == 1
+    assert harness.retention.purge(finished_before=before, limit=10)[0] == 1
 
 
 def test_a_task_whose_row_is_gone_keeps_nobody_waiting(harness: MetadataHarness) -> None:

@@ -66,7 +66,7 @@ def test_of_a_task_that_was_deleted_before_its_message_was_sent(harness: Metadat
     harness.run(key, S.COMPLETED)
     harness.advance(86_400)
     harness.outbox.add([message])
-    assert harness.tasks.purge(finished_before=harness.database.now(), limit=10)[0] == 1
+    assert harness.retention.purge(finished_before=harness.database.now(), limit=10)[0] == 1
     found = harness.outbox.lease(lookahead_seconds=0, lease_seconds=30, limit=10)
     assert [entry.message.task_id for entry in found] == [key.task_id]
     assert said(found) == [(0.0, None)]

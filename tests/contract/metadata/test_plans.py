@@ -118,7 +118,7 @@ def test_what_runs_all_the_time_looks_only_at_what_it_wants(harness: MetadataHar
 
 def test_retention_does_not_walk_what_is_too_young(harness: MetadataHarness) -> None:
     harness.run(harness.accepted(), S.COMPLETED)
-    found = plans(harness, lambda: harness.tasks.purge(finished_before=1, limit=500))
+    found = plans(harness, lambda: harness.retention.purge(finished_before=1, limit=500))
     assert "SEARCH tasks USING PRIMARY KEY (tenant_id=? AND id<?)" in found
 
 

@@ -393,7 +393,7 @@ def test_what_runs_all_the_time(harness: MetadataHarness) -> None:
     resending = SqlResending(harness.database, Journal(harness.database, harness.new_id))
     resent = is_found(lambda: resending.resend(silent_seconds=3 * DAY_US / 1e6, limit=500))
     assert "ix_tasks_active" in resent
-    is_found(lambda: harness.tasks.purge(finished_before=1, limit=500), pages=200)
+    is_found(lambda: harness.retention.purge(finished_before=1, limit=500), pages=200)
     is_found(lambda: harness.insights.fold(ended_before=DAY_US))
     assert "ix_tasks_active" in is_found(lambda: harness.insights.backlog(most=1_000), pages=200)
     record = WorkerRecord("w", "host", 1, 0, 0, "running", {})
@@ -435,7 +435,7 @@ def test_what_is_cancelled_before_it_is_due(harness: MetadataHarness) -> None:
 def test_retention_deletes_a_batch_by_key(harness: MetadataHarness) -> None:
     nine_days_ago = harness.database.now() - 9 * DAY_US
     # Seven tables and their indexes, for each of a hundred tasks.
-    is_found(lambda: harness.tasks.purge(finished_before=nine_days_ago, limit=100), pages=4_000)
+    is_found(lambda: harness.retention.purge(finished_before=nine_days_ago, limit=100), pages=4_000)
 
 
 def test_counting(harness: MetadataHarness) -> None:

@@ -59,7 +59,7 @@ def test_no_operation_leaves_anything_on_its_connection(harness: MetadataHarness
     list(harness.outbox.waiting(within_seconds=900, batch=10))
     harness.execution.expire(limit=10)
     harness.tasks.list("default", TaskFilter(tag="a"), limit=10, before=None)
-    harness.tasks.purge(finished_before=1, limit=10)
+    harness.retention.purge(finished_before=1, limit=10)
     harness.insights.counts(None)
     list(harness.maintenance.export())
     harness.maintenance.ping()

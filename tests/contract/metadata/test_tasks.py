@@ -212,7 +212,7 @@ def test_purging_deletes_old_final_tasks_with_all_that_belongs_to_them(
     fresh = harness.accepted()
     harness.run(fresh, S.COMPLETED)
     before = harness.database.now() - 50_000_000
-    assert harness.tasks.purge(finished_before=before, limit=10) == (
+    assert harness.retention.purge(finished_before=before, limit=10) == (
         1,
         ["default/input/1", "default/result/1"],
     )
@@ -221,7 +221,7 @@ def test_purging_deletes_old_final_tasks_with_all_that_belongs_to_them(
         assert harness.count(table) == 0
     assert harness.tasks.events("default", old.task_id, after=0, limit=10) == []
     assert harness.insights.counts(None).by_status["completed"] == 1
-    assert harness.tasks.purge(finished_before=before, limit=10) == (0, [])
+    assert harness.retention.purge(finished_before=before, limit=10) == (0, [])
 
 
 def test_history_resumes_after_an_event(harness: MetadataHarness) -> None:

@@ -36,7 +36,7 @@ def test_keys_begin_with_the_tenant_and_name_the_task(app: TaskFlow, handle: Tas
 
 
 def test_retention_deletes_them_with_their_task(app: TaskFlow, handle: TaskHandle) -> None:
-    purged, payloads = app.runtime.stores.tasks.purge(finished_before=2**60, limit=10)
+    purged, payloads = app.runtime.stores.retention.purge(finished_before=2**60, limit=10)
     assert purged == 1
     app.runtime.payloads.delete(payloads)
     assert keys(app) == []

@@ -1,4 +1,4 @@
-"""TaskStore, changing: what people do to tasks by hand, and what retention deletes."""
+"""TaskStore, changing: what people do to tasks by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from taskflow.adapters.metadata.dependents import DEPENDENCY_FAILED, Dependents
 from taskflow.adapters.metadata.journal import Journal, NewEvent, Send, Tally
 from taskflow.adapters.metadata.transaction import Transaction
 from taskflow.core.events import EventType
-from taskflow.core.ids import first_id
 from taskflow.core.jsontext import dumps
 from taskflow.core.task import FINAL, TaskStatus, sources
 from taskflow.ports.metadata import CancelResult, RedriveResult, TaskKey
@@ -60,15 +59,11 @@ class SqlControl:
             .select_from(batch)
             .join(t, is_batch)
         )
-        if database.is_sqlite:
-            self._states = self._states_unlocked = database.prepare_rows(states)
-        else:
-            self._states = database.prepare_rows(
-                states.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
-            )
-            self._states_unlocked = database.prepare_rows(
-                states.with_for_update(of=t, skip_locked=True)
-            )
+        self._states = database.prepare_rows(
+            states
+            if database.is_sqlite
+            else states.order_by(t.c.tenant_id, t.c.id).with_for_update(of=t)
+        )
         self._cancel = database.prepare(
             t.update()
             .values(
@@ -108,39 +103,6 @@ class SqlControl:
                 ),
             )
             .where(t.c.tenant_id == redrive.c.tenant_id, t.c.id == redrive.c.id)
-        )
-        self._tenants = sa.select(schema.tallies.c.tenant_id).distinct()
-        self._purge = [
-            database.prepare(
-                table.delete().where(
-                    sa.tuple_(table.c.tenant_id, table.c[column]).in_(
-                        sa.select(batch.c.tenant_id, batch.c.id)
-                    )
-                )
-            )
-            for table, column in (
-                (schema.events, "task_id"),
-                (schema.task_tags, "task_id"),
-                (schema.task_dependencies, "task_id"),
-                (schema.task_dependencies, "depends_on"),
-                (schema.task_artifacts, "task_id"),
-                (schema.task_results, "task_id"),
-                (schema.task_inputs, "task_id"),
-                (schema.tasks, "id"),
-            )
-        ]
-        a = schema.task_artifacts
-        self._artifact_keys = database.prepare_rows(
-            sa.select(a.c.artifact_key).join(
-                batch, sa.and_(a.c.tenant_id == batch.c.tenant_id, a.c.task_id == batch.c.id)
-            )
-        )
-        keys = batch_table(database, {"tenant_id": TEXT, "key": TEXT})
-        k = schema.idempotency_keys
-        self._purge_keys = database.prepare(
-            k.delete().where(
-                sa.tuple_(k.c.tenant_id, k.c.key).in_(sa.select(keys.c.tenant_id, keys.c.key))
-            )
         )
 
     def cancel(self, keys: Sequence[TaskKey], *, request_id: str | None = None) -> CancelResult:
@@ -265,53 +227,6 @@ class SqlControl:
                 self._events(tx, chosen, EventType.DISCARDED, request_id)
         return chosen
 
-    def purge(self, *, finished_before: int, limit: int) -> tuple[int, list[str]]:
-        """Walks each tenant's oldest tasks, so it needs no index on ``finished_at``. A task is not found as long as the
-        clock that made its id was ahead of the database's."""
-        with self._database.read() as connection:
-            tenants = connection.scalars(self._tenants).all()
-            rows: list[Any] = []
-            for tenant in tenants:
-                rows += connection.execute(
-                    _purgeable(tenant, finished_before, limit - len(rows))
-                ).all()
-                if len(rows) >= limit:
-                    break
-        if not rows:
-            return 0, []
-        with self._database.write() as tx:
-            # Looked at again under the lock: a task may have been redriven since. What a transaction holds in which
-            # somebody submits a task that depends on it has time.
-            batch = batch_text([(row.tenant_id, row.id) for row in rows])
-            states = _by_key(tx.rows(self._states_unlocked, batch=batch))
-            rows = [
-                row
-                for row in rows
-                if (state := states.get(TaskKey(row.tenant_id, row.id))) is not None
-                and state.finished_at == row.finished_at
-            ]
-            batch = batch_text([(row.tenant_id, row.id) for row in rows])
-            payloads = [key for (key,) in tx.rows(self._artifact_keys, batch=batch)]
-            for statement in self._purge:
-                tx.run(statement, batch=batch)
-            if keyed := [
-                (row.tenant_id, row.idempotency_key)
-                for row in rows
-                if row.idempotency_key is not None
-            ]:
-                tx.run(self._purge_keys, batch=batch_text(keyed))
-            self._journal.tally(
-                tx,
-                [
-                    Tally(r.tenant_id, r.finished_at, r.task, r.status, r.duration_ms or 0.0, -1)
-                    for r in rows
-                ],
-            )
-        payloads += [
-            key for row in rows for key in (row.input_key, row.result_key) if key is not None
-        ]
-        return len(rows), payloads
-
     def _load(self, tx: Transaction, keys: Sequence[TaskKey]) -> dict[TaskKey, _State]:
         """Locked. Raises StoreLockedError if others hold one of them for long."""
         with lock_timeout(tx, None if self._database.is_sqlite else PATIENCE_SECONDS):
@@ -335,30 +250,3 @@ def _before(
     keys: Sequence[TaskKey], states: dict[TaskKey, _State]
 ) -> dict[TaskKey, TaskStatus | None]:
     return {key: states[key].status if key in states else None for key in keys}
-
-
-def _purgeable(tenant_id: str, finished_before: int, limit: int) -> sa.Select[Any]:
-    t, i, r = schema.tasks, schema.task_inputs, schema.task_results
-    return (
-        sa.select(
-            t.c.tenant_id,
-            t.c.id,
-            t.c.task,
-            t.c.status,
-            t.c.finished_at,
-            t.c.duration_ms,
-            i.c.idempotency_key,
-            i.c.input_key,
-            r.c.result_key,
-        )
-        .join(i, sa.and_(i.c.tenant_id == t.c.tenant_id, i.c.task_id == t.c.id))
-        .join(r, sa.and_(r.c.tenant_id == t.c.tenant_id, r.c.task_id == t.c.id), isouter=True)
-        .where(
-            t.c.tenant_id == tenant_id,
-            # Nothing finished before it was created: this ends the walk, and nearly always before its first step.
-            t.c.id < first_id(finished_before // 1_000),
-            t.c.finished_at < finished_before,
-        )
-        .order_by(t.c.id)
-        .limit(limit)
-    )

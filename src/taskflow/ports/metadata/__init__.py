@@ -23,6 +23,7 @@ from taskflow.ports.metadata.insights import Backlog, InsightStore, TaskCounts
 from taskflow.ports.metadata.keys import OutboxEntry, TaskKey
 from taskflow.ports.metadata.maintenance import MaintenanceStore
 from taskflow.ports.metadata.outbox import OutboxStore, ResendStore
+from taskflow.ports.metadata.retention import RetentionStore
 from taskflow.ports.metadata.submissions import InsertResult, StartNow, SubmissionStore
 from taskflow.ports.metadata.tasks import (
     CancelResult,
@@ -57,6 +58,7 @@ __all__ = [
     "Outcome",
     "RedriveResult",
     "ResendStore",
+    "RetentionStore",
     "StartNow",
     "StoredArtifact",
     "StoredTask",

@@ -33,7 +33,7 @@ class StoredArtifact(NamedTuple):
 
 
 class ArtifactStore(Protocol):
-    """Which artifacts a task has. They go with the task (`TaskStore.purge`)."""
+    """Which artifacts a task has. They go with the task (`RetentionStore.purge`)."""
 
     def add(
         self, artifacts: Sequence[NewArtifact], *, most: int

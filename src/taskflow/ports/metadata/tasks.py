@@ -90,11 +90,6 @@ class TaskStore(Protocol):
 
     def failure_groups(self, tenant_id: str, *, limit: int) -> builtins.list[FailureGroup]: ...
 
-    def purge(self, *, finished_before: int, limit: int) -> tuple[int, builtins.list[str]]:
-        """Delete final tasks with all that belongs to them, but for those that somebody else's transaction holds at
-        that moment; returns how many and the payload keys to delete."""
-        ...
-
 
 class CancelResult(NamedTuple):
     """``before``: status before the call, None for unknown tasks. ``ended``: tasks that became final by it."""
