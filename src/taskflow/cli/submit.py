@@ -85,6 +85,14 @@ def submit(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the result and print it; exit 1 if it fails.")
     ] = False,
+    wait_timeout: Annotated[
+        Any,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            help="Wait, but no longer than this; exit 1 if it has not ended by then. It goes on.",
+        ),
+    ] = None,
     url: Url = None,
     json: Json = False,
 ) -> None:
@@ -109,23 +117,30 @@ def submit(
         args, kwargs = _from_json(json_args)
         kwargs |= _from_words(calls, name, arguments or [])
         handle = calls.submit_task(Submission(name, args, kwargs, chosen))
-        if not wait:
+        if not wait and wait_timeout is None:
             if json:
                 output.print_json(handle.task())
             else:
                 print(handle.id)
-                if not any(worker.status == "running" for worker in calls.workers()):
-                    output.note("No worker is running: the task waits for one (`taskflow dev`).")
+                _note_missing_worker(calls)
             return
         if not json:
             output.note(f"waiting for task {handle.id}")
-        task = handle.wait()
+        _note_missing_worker(calls)
+        task = handle.wait(wait_timeout)
         if json:
             output.print_json(task)
             if task.status != "completed":
                 raise typer.Exit(1)
         else:
             output.print_json(handle.result())
+
+
+def _note_missing_worker(calls: TaskCalls) -> None:
+    from taskflow.cli import output
+
+    if not any(worker.status == "running" for worker in calls.workers()):
+        output.note("No worker is running: the task waits for one (`taskflow dev`).")
 
 
 def _from_json(text: str | None) -> tuple[Sequence[Any], dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -75,6 +76,33 @@ def test_a_submission_waits_for_a_worker(cli: Cli) -> None:
 
     work_off(cli.directory)
     assert cli.json("status", task_id)["result"] == "Hello Ann 1"
+
+
+def test_waiting_for_a_task_without_a_worker_says_so_at_once_and_goes_on(cli: Cli) -> None:
+    command = [sys.executable, "-m", "taskflow", "submit", "greet", "name=Ann", "--wait"]
+    with subprocess.Popen(
+        command, cwd=cli.directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as waiting:
+        try:
+            assert waiting.stdout is not None
+            assert waiting.stderr is not None
+            assert any("No worker is running" in line for line in waiting.stderr)
+            assert [task["status"] for task in cli.json("list")] == ["pending"]
+            work_off(cli.directory)
+            assert waiting.stdout.read() == '"Hello Ann 1"\n'
+            assert waiting.wait() == 0
+        finally:
+            waiting.kill()
+
+
+def test_waiting_ends_when_it_has_taken_as_long_as_it_may(cli: Cli) -> None:
+    for more in ([], ["--json"]):
+        result = cli.run("submit", "greet", "name=Ann", "--wait-timeout", "0.1s", *more)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "No worker is running" in result.stderr
+        assert "is still pending after 0.1 s; it goes on" in result.stderr
+    work_off(cli.directory)
+    assert {task["status"] for task in cli.json("list")} == {"completed"}
 
 
 def test_a_worker_that_was_killed_is_no_worker(cli: Cli) -> None:
