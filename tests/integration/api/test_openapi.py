@@ -30,6 +30,8 @@ from taskflow.settings import load
 from tests.integration.api.conftest import submit, work, works
 from tests.integration.api.samples import sample_registry
 
+pytestmark = pytest.mark.xdist_group("api-openapi")  # they share an application
+
 load_all_checks()
 MUST_BE_STATED = ("get", "post", "put", "patch", "delete")
 # No generated artifact is there, and no attempt has put one there: tests/integration/artifacts/test_http.py does.

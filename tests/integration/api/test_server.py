@@ -20,6 +20,8 @@ import pytest
 from taskflow.listening import CannotListenError, address_of, listen
 from tests.support.server import ServerProcess, serving
 
+pytestmark = pytest.mark.xdist_group("api-server")  # they share one
+
 LIMIT = 65_536
 SETTINGS = {
     "TASKFLOW_MAX_BODY_BYTES": str(LIMIT),

@@ -22,6 +22,8 @@ from tests.support.balancer import BalancerProcess, balancing, converse
 from tests.support.instance import Instance, running
 from tests.support.ports import free_port
 
+pytestmark = pytest.mark.xdist_group("balancer-smuggling")  # they share two servers
+
 STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ")
 
 

@@ -13,6 +13,8 @@ from tests.integration.lambdas.conftest import Cloud
 from tests.support.lambda_events import alb, body_of, function_url, http_api, json_of
 from tests.support.lambda_runtime import FunctionError, LambdaFunction
 
+pytestmark = pytest.mark.xdist_group("lambdas-api")  # they share a cloud and functions
+
 COUNTED = "tests.integration.lambdas.handlers,tests.integration.lambdas.counted_app"
 JSON = {"content-type": "application/json"}
 UNKNOWN = "01890000-0000-7000-8000-000000000000"

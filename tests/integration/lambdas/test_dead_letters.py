@@ -11,6 +11,8 @@ from tests.integration.lambdas.conftest import Cloud
 from tests.support.lambda_events import EventSource
 from tests.support.lambda_runtime import LambdaFunction
 
+pytestmark = pytest.mark.xdist_group("lambdas-dead_letters")  # they share a cloud and functions
+
 
 @pytest.fixture(scope="module")
 def dead_letters(cloud: Cloud) -> LambdaFunction:

@@ -14,6 +14,8 @@ from taskflow.ports.queue import Message, Selector
 from tests.integration.lambdas.conftest import Cloud
 from tests.support.lambda_events import EventSource
 
+pytestmark = pytest.mark.xdist_group("lambdas-event_queue")  # they share a cloud and functions
+
 Event = tuple[EventQueue, list[dict[str, Any]]]
 
 

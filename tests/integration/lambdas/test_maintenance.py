@@ -10,6 +10,8 @@ import pytest
 from tests.integration.lambdas.conftest import Cloud, eventually
 from tests.support.lambda_runtime import FunctionCrashedError, FunctionError, LambdaFunction
 
+pytestmark = pytest.mark.xdist_group("lambdas-maintenance")  # they share a cloud and functions
+
 
 @pytest.fixture(scope="module")
 def maintenance(cloud: Cloud) -> LambdaFunction:

@@ -12,6 +12,8 @@ from tests.support.emf_schema import validate
 from tests.support.lambda_events import alb
 from tests.support.lambda_runtime import FunctionError, LambdaFunction
 
+pytestmark = pytest.mark.xdist_group("lambdas-metrics")  # they share a cloud and functions
+
 JSON = {"content-type": "application/json"}
 
 

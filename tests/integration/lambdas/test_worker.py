@@ -14,6 +14,8 @@ from taskflow.core.registry import TaskOptions
 from tests.integration.lambdas.conftest import Cloud, eventually
 from tests.support.lambda_runtime import FunctionCrashedError, LambdaFunction
 
+pytestmark = pytest.mark.xdist_group("lambdas-worker")  # they share a cloud and functions
+
 
 def test_a_batch_of_tasks_is_run_and_forgotten(cloud: Cloud, worker: LambdaFunction) -> None:
     tasks = [cloud.submit("lambda_echo", {"n": n}) for n in range(10)]
