@@ -15,7 +15,7 @@ class EventQueue(TaskQueue, Protocol):
     """
 
     def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """The messages of an event. Those that cannot be decoded are put away with the reason, and logged."""
+        """The messages of an event. Those that cannot be decoded are nobody's; `end` puts them away."""
         ...
 
     def wait_until_settled(self, timeout_seconds: float) -> bool:
@@ -26,7 +26,11 @@ class EventQueue(TaskQueue, Protocol):
         """Hand out no more of this event: its messages are to come back later."""
         ...
 
-    def end(self) -> list[str]:
+    def end(self, timeout_seconds: float) -> list[str]:
         """Ids of the messages that are to stay in the queue, visible again when they should be: at once if there
-        was no time for them, later and later if nobody here could run them. Never raises."""
+        was no time for them, later and later if nobody here could run them. Never raises.
+
+        What cannot be worked on is put away with the reason, and logged. Where all this takes longer than
+        ``timeout_seconds``, what is not done stays, too, and comes back after its visibility timeout.
+        """
         ...

@@ -12,6 +12,8 @@ from taskflow.settings import Settings, load
 
 log = logs.get_logger(__name__)
 
+_ANSWER_SECONDS = 0.2  # before the function's end, whatever is still going on
+
 
 class Context(Protocol):
     """What is used of Lambda's context object."""
@@ -71,3 +73,8 @@ class Container:
 
 def remaining_seconds(context: Context) -> float:
     return context.get_remaining_time_in_millis() / 1_000
+
+
+def seconds_to_answer(context: Context) -> float:
+    """How long something may take that the answer waits for."""
+    return max(0.0, remaining_seconds(context) - _ANSWER_SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskflow.logs import bound_contextvars, get_logger
-from taskflow.serverless.container import Container, Context
+from taskflow.serverless.container import Container, Context, seconds_to_answer
 from taskflow.serverless.events import answer, records_of
 from taskflow.services.undelivered import Undelivered
 
@@ -35,4 +35,4 @@ class DeadLettersFunction:
                 queue.give_up()
             finally:
                 self._container.write_metrics()
-            return answer(queue.end())
+            return answer(queue.end(seconds_to_answer(context)))

@@ -14,7 +14,7 @@ from typing import Any
 
 from taskflow.core.errors import ConfigurationError, TaskFlowError
 from taskflow.logs import bound_contextvars, get_logger
-from taskflow.serverless.container import Container, Context, remaining_seconds
+from taskflow.serverless.container import Container, Context, remaining_seconds, seconds_to_answer
 from taskflow.serverless.events import answer, ids_of, records_of
 from taskflow.worker.options import WorkerOptions
 from taskflow.worker.worker import Worker
@@ -22,7 +22,9 @@ from taskflow.worker.worker import Worker
 log = get_logger(__name__)
 
 _START_SECONDS = 2.0  # until the first task runs
-_ANSWER_SECONDS = 0.5  # before the function's end, whatever is still going on
+_SETTLE_SECONDS = (
+    0.5  # before the function's end the messages are given back, whatever is still going on
+)
 
 
 class WorkerFunction:
@@ -67,7 +69,7 @@ class WorkerFunction:
         except TaskFlowError as exc:
             log.error("lambda.not_ready", code=exc.code, error=exc.detail, messages=len(records))
             queue.give_up()
-            return queue.end()
+            return queue.end(seconds_to_answer(context))
         options = WorkerOptions.from_settings(container.settings)
         worker = Worker(
             runtime.execution,
@@ -86,7 +88,7 @@ class WorkerFunction:
             queue.wait_until_settled(ends_at - monotonic())
         finally:
             self._stop(worker, ends_at - monotonic(), context)
-        return queue.end()
+        return queue.end(seconds_to_answer(context))
 
     def _stop(self, worker: Worker, grace_seconds: float, context: Context) -> None:
         """In a thread: when the store hangs, the messages must still be given back before the function's end."""
@@ -94,6 +96,6 @@ class WorkerFunction:
             target=worker.stop, kwargs={"grace_seconds": max(0.0, grace_seconds)}, daemon=True
         )
         stopping.start()
-        stopping.join(max(0.0, remaining_seconds(context) - _ANSWER_SECONDS))
+        stopping.join(max(0.0, remaining_seconds(context) - _SETTLE_SECONDS))
         if stopping.is_alive():
             log.error("lambda.worker_hangs")

@@ -60,7 +60,7 @@ def test_what_is_acked_is_not_returned_and_the_rest_is_visible_at_once(
     queue, records = event("a", "b")
     [delivery] = queue.dequeue(max_messages=1, timeout_seconds=0)
     queue.ack([delivery.receipt, "unknown"])
-    assert queue.end() == [records[1]["messageId"]]
+    assert queue.end(30) == [records[1]["messageId"]]
     source.settle(records[:1], {"batchItemFailures": []})
     [again] = source.receive(1)
     assert again["messageId"] == records[1]["messageId"]
@@ -86,7 +86,7 @@ def test_a_message_nacked_for_long_leaves_this_event(
     queue.nack([delivery.receipt], delay_seconds=60)
     assert names(queue) == []
     assert queue.wait_until_settled(0)
-    assert queue.end() == [records[0]["messageId"]]
+    assert queue.end(30) == [records[0]["messageId"]]
     assert cloud.waiting() == (0, 1)
 
 
@@ -101,7 +101,7 @@ def test_what_the_selector_leaves_out_is_settled_only_when_nothing_runs_any_more
     queue.ack([running.receipt])
     assert names(queue, selector=without_b) == []
     assert queue.wait_until_settled(0)
-    assert queue.end() == [records[1]["messageId"]]
+    assert queue.end(30) == [records[1]["messageId"]]
     assert cloud.waiting() == (0, 2)  # b, later; a is not deleted: nobody played Lambda here
 
 
@@ -132,19 +132,19 @@ def test_given_up_nothing_more_is_handed_out_and_all_comes_back_later(
     assert not queue.wait_until_settled(0)  # one still runs
     queue.ack([running.receipt])
     assert queue.wait_until_settled(0)
-    assert queue.end() == [records[1]["messageId"]]
+    assert queue.end(30) == [records[1]["messageId"]]
     assert cloud.waiting() == (0, 2)
 
 
 def test_receipts_of_an_event_that_is_over_change_nothing(event: Callable[..., Event]) -> None:
     queue, _ = event("a")
     [old] = queue.dequeue(max_messages=1, timeout_seconds=0)
-    queue.end()
+    queue.end(30)
     queue.ack([old.receipt])
     queue.nack([old.receipt])
     queue.extend([old.receipt], 30)
     assert names(queue) == []
-    assert queue.end() == []
+    assert queue.end(30) == []
 
 
 def test_a_message_put_away_is_in_the_dead_letter_queue_with_the_reason(
@@ -153,7 +153,7 @@ def test_a_message_put_away_is_in_the_dead_letter_queue_with_the_reason(
     queue, records = event("a")
     [delivery] = queue.dequeue(max_messages=1, timeout_seconds=0)
     queue.dead_letter([delivery.receipt, "unknown"], "nobody wants it")
-    assert queue.end() == []
+    assert queue.end(30) == []
     [dead] = cloud.source(dead=True).receive(1)
     assert dead["body"] == records[0]["body"]
     assert dead["messageAttributes"]["reason"]["stringValue"] == "nobody wants it"
@@ -161,7 +161,7 @@ def test_a_message_put_away_is_in_the_dead_letter_queue_with_the_reason(
 
 def test_messages_are_sent_between_events_too(event: Callable[..., Event], cloud: Cloud) -> None:
     queue, _ = event("a")
-    queue.end()
+    queue.end(30)
     assert queue.enqueue([Message("later", "default", "later", 2, delay_seconds=600)]) == []
     assert queue.durable
     assert queue.max_delay_seconds == 900

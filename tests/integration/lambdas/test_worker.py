@@ -382,6 +382,29 @@ def test_tasks_that_wait_for_payloads_are_given_back_before_the_function_ends(
     assert cloud.get(task).result == "x" * 100_000
 
 
+def test_an_sqs_that_hangs_keeps_no_task_from_running_and_no_function_from_answering_in_time(
+    cloud: Cloud,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers nothing
+        port = silent.getsockname()[1]
+        without_sqs = replace(
+            cloud,
+            environment=cloud.environment | {"AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{port}"},
+        )
+        worker = without_sqs.function("worker", timeout_seconds=10)
+        source = cloud.source()
+        source.send("not one of ours")
+        task = cloud.submit("lambda_echo", "beside it", timeout=3)
+        records = source.receive(2)
+        kept = source.invoke(worker, records)
+    assert kept == [
+        record["messageId"] for record in records if record["body"] == "not one of ours"
+    ]
+    assert cloud.status(task) == ["completed"]
+    assert worker.lines("queue.hangs")
+    assert worker.starts == 1  # nobody had to kill it
+
+
 def test_a_frozen_function_wakes_up_with_dead_connections(
     cloud: Cloud, worker: LambdaFunction
 ) -> None:

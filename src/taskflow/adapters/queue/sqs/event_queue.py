@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,13 @@ class _Held(NamedTuple):
     visible_at: float | None = None
 
 
+class _Letter(NamedTuple):
+    """A message for the dead-letter queue."""
+
+    record: Mapping[str, Any]
+    reason: str
+
+
 class SQSEventQueue:
     """Thread safe. ``sender`` is the queue that messages of retries and released tasks go to.
 
@@ -65,7 +73,7 @@ class SQSEventQueue:
         self._wakes = 0
         self._held: dict[str, _Held] = {}  # by receipt: not acked so far
         self._ready: dict[str, float] = {}  # receipt → from when on it may be handed out
-        self._kept: list[Return] = []  # could not be put away
+        self._letters: list[_Letter] = []
         self._given_up = True
         self._stuck = False  # nobody here takes what is left
 
@@ -73,17 +81,16 @@ class SQSEventQueue:
 
     def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
         held: dict[str, _Held] = {}
-        kept: list[Return] = []
+        letters: list[_Letter] = []
         for record in records:
             try:
                 delivery = decode(record)
             except UndecodableMessageError as exc:
-                if not self._messages.put_away(record, exc.detail):
-                    kept.append(_staying(record))
+                letters.append(_Letter(record, exc.detail))
                 continue
             held[delivery.receipt] = _Held(delivery, record)
         with self._changed:
-            self._held, self._kept = held, kept
+            self._held, self._letters = held, letters
             self._ready = dict.fromkeys(held, -math.inf)
             self._given_up = self._stuck = False
             self._changed.notify_all()
@@ -97,21 +104,49 @@ class SQSEventQueue:
             self._given_up = True
             self._changed.notify_all()
 
-    def end(self) -> list[str]:
+    def end(self, timeout_seconds: float) -> list[str]:
         with self._changed:
             now = self._monotonic()
             is_later = self._given_up or self._stuck
-            kept = [*self._kept]
+            letters = self._letters
+            kept: list[Return] = []
             for held in self._held.values():
                 if held.visible_at is not None:
                     seconds = max(0.0, held.visible_at - now)
                 else:
                     seconds = _later(held.delivery) if is_later else 0.0
                 kept.append(_return(held.record, seconds))
-            self._held, self._ready, self._kept = {}, {}, []
+            self._held, self._ready, self._letters = {}, {}, []
             self._given_up = True
-        self._messages.show_again(kept)
-        return [back.message_id for back in kept]
+        put_away = self._settle(kept, letters, timeout_seconds)
+        ids = [back.message_id for back in kept]
+        return ids + [id_ for letter in letters if (id_ := _id(letter.record)) not in put_away]
+
+    def _settle(
+        self, kept: Sequence[Return], letters: Sequence[_Letter], timeout_seconds: float
+    ) -> frozenset[str]:
+        """Ids of the letters that are where they should be. In a thread: an SQS that hangs would be waited for until
+        Lambda kills the function, and then all of the event comes back, also what is done."""
+        put_away: list[str] = []
+
+        def settle() -> None:
+            staying: list[Return] = []
+            for letter in letters:
+                if self._messages.put_away(*letter):
+                    put_away.append(_id(letter.record))
+                else:
+                    staying.append(_staying(letter.record))
+            self._messages.show_again([*kept, *staying])
+
+        if kept or letters:
+            settling = threading.Thread(
+                target=contextvars.copy_context().run, args=[settle], daemon=True
+            )
+            settling.start()
+            settling.join(max(0.0, timeout_seconds))
+            if settling.is_alive():
+                log.error("queue.hangs", messages=len(kept) + len(letters))
+        return frozenset(put_away)
 
     def _is_settled(self) -> bool:
         """What is handed out is neither ready nor given back."""
@@ -192,13 +227,12 @@ class SQSEventQueue:
             self._changed.notify_all()
 
     def dead_letter(self, receipts: Sequence[str], reason: str) -> None:
-        for receipt in receipts:
-            held = self._held.get(receipt)
-            if held is None:
-                continue
-            if not self._messages.put_away(held.record, reason):
-                self._kept.append(_staying(held.record))
-            self.ack([receipt])
+        """At the end of the event."""
+        with self._changed:
+            for receipt in receipts:
+                if (held := self._held.pop(receipt, None)) is not None:
+                    self._letters.append(_Letter(held.record, reason))
+            self.ack(receipts)
 
     def enqueue(self, messages: Sequence[Message]) -> list[EnqueueFailure]:
         return self._sender.enqueue(messages)
@@ -228,8 +262,12 @@ def _later(delivery: Delivery) -> float:
     return min(_MOST_LATER_SECONDS, doubled)
 
 
+def _id(record: Mapping[str, Any]) -> str:
+    return str(record["messageId"])
+
+
 def _return(record: Mapping[str, Any], seconds: float) -> Return:
-    return Return(queue_of(record), record["receiptHandle"], record["messageId"], seconds)
+    return Return(queue_of(record), record["receiptHandle"], _id(record), seconds)
 
 
 def _staying(record: Mapping[str, Any]) -> Return:
