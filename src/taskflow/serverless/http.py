@@ -33,6 +33,8 @@ class ApiFunction:
 
     def __init__(self, container: Container) -> None:
         self._container = container
+        stage = container.settings.lambda_base_path.strip("/")
+        self._base_path = f"/{stage}" if stage else ""
         self._api: _Adapter | None = None
         try:
             self._api = self._build()
@@ -67,7 +69,7 @@ class ApiFunction:
             _Invocation(
                 app,
                 app.state.instance.draining,
-                base_path=settings.lambda_base_path.rstrip("/"),
+                base_path=self._base_path,
                 margin_seconds=settings.lambda_margin_seconds,
             )
         )
@@ -77,7 +79,7 @@ class ApiFunction:
         adapter: Any = Mangum(
             app,
             lifespan="off",
-            api_gateway_base_path=self._container.settings.lambda_base_path or "/",
+            api_gateway_base_path=self._base_path or "/",
             text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, MEDIA_TYPE],
         )
         return cast("_Adapter", adapter)

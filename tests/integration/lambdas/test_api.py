@@ -178,8 +178,9 @@ def test_one_connection_is_enough(cloud: Cloud, worker: LambdaFunction) -> None:
     cloud.source().drain(worker)
 
 
-def test_a_stage_prefix_is_taken_off_and_put_back(cloud: Cloud) -> None:
-    api = cloud.function("api", lambda_base_path="/prod")
+@pytest.mark.parametrize("written", ["/prod", "/prod/", "prod"])
+def test_a_stage_prefix_is_taken_off_and_put_back(cloud: Cloud, written: str) -> None:
+    api = cloud.function("api", lambda_base_path=written)
     event = http_api("POST", "/api/v1/tasks", headers=JSON, body=submission(), stage="prod")
     answer = api.invoke(event)
     assert answer["statusCode"] == 202
