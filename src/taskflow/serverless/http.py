@@ -25,6 +25,7 @@ _MOST_BYTES = 6_291_556
 _MOST_BYTES_TO_ALB = 1_000_000
 _Adapter = Callable[[Mapping[str, Any], Context], dict[str, Any]]
 _HOST = "taskflow.host"  # in events: what their Host headers were, see `_apart_from_host`
+_PORT = "x-forwarded-port"
 _HOLD = 0.8  # of the remaining time a request may be held (`?wait=`), if the margin leaves less
 
 
@@ -124,19 +125,21 @@ class _Invocation:
 
 
 def _apart_from_host(event: Any) -> Any:
-    """The event without its Host headers, which are in ``_HOST`` of it instead.
+    """The event without its Host headers, which are in ``_HOST`` of it instead, and without X-Forwarded-Port, which
+    nobody reads.
 
-    Mangum makes a number of what follows a colon in Host, and so fails at the address of a load balancer over IPv6
-    (``[2600::1]``), and at whatever else somebody sends.
+    Mangum makes a number of what follows a colon in Host, else of that port, and so fails at the address of a load
+    balancer over IPv6 (``[2600::1]``), and at whatever else somebody sends.
     """
     if not isinstance(event, Mapping):
         return event
     changed: dict[str, Any] = {**event, _HOST: []}
     for kind in ("multiValueHeaders", "headers"):
-        given = event.get(kind) or {}
+        if not (given := event.get(kind)):
+            continue
         hosts = [value for name, value in given.items() if name.lower() == "host"]
+        changed[kind] = {name: given[name] for name in given if name.lower() not in ("host", _PORT)}
         if hosts:
-            changed[kind] = {name: given[name] for name in given if name.lower() != "host"}
             changed[_HOST] = hosts[0] if isinstance(hosts[0], list) else hosts
     return changed
 

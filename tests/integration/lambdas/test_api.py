@@ -143,6 +143,15 @@ def test_a_host_without_a_meaning_fails_no_function(api: LambdaFunction, host: s
     assert api.invoke(alb("GET", "/health", headers={"host": host}))["statusCode"] == 200
 
 
+@FRONTS
+@pytest.mark.parametrize("port", ["443,443", "", "https"])
+def test_a_port_without_a_meaning_fails_no_function(
+    api: LambdaFunction, front: Front, port: str
+) -> None:
+    event = front("GET", "/health", headers={"x-forwarded-port": port})
+    assert api.invoke(event)["statusCode"] == 200
+
+
 def test_idempotency_works_across_containers(cloud: Cloud, api: LambdaFunction) -> None:
     request = alb("POST", "/tasks", headers={**JSON, "idempotency-key": "k-1"}, body=submission())
     first = api.invoke(request)
