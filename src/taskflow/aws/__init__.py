@@ -37,6 +37,20 @@ def session(region: str | None) -> Session:
     return made
 
 
+def ignores_endpoints() -> bool:
+    """Whether boto3 goes to AWS itself, whatever AWS_ENDPOINT_URL says: a variable or the profile wants it so.
+
+    Raises ConfigurationError without boto3, and when AWS's files cannot be read.
+    """
+    require_boto3("an emulator of AWS")
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return bool(session(None).get_config_variable("ignore_configured_endpoint_urls"))
+    except BotoCoreError as exc:
+        raise ConfigurationError(f"AWS cannot be used as its variables are set: {exc}") from exc
+
+
 @functools.cache
 def _loader(search_path: str | None) -> Any:
     from taskflow.aws.descriptions import Descriptions

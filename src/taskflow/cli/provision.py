@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3")
-_AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+_AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
 _REFUSAL = "`taskflow provision` is for emulators alone; on AWS `python deploy.py up` makes queues and bucket"
 
 
@@ -59,17 +59,32 @@ def provision(json: Json = False) -> None:
 
 def emulator_endpoint(environment: Mapping[str, str]) -> str:
     """Where AWS's variables send our requests. Raises ConfigurationError when that is, or may be, AWS itself."""
+    from taskflow.aws import ignores_endpoints
+
     endpoint = environment.get("AWS_ENDPOINT_URL", "")
     if not endpoint:
         raise ConfigurationError(f"AWS_ENDPOINT_URL is not set. {_REFUSAL}")
-    if environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+    if ignores_endpoints():
         raise ConfigurationError(
-            f"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS makes boto3 go to AWS itself. {_REFUSAL}"
+            "ignore_configured_endpoint_urls (AWS_IGNORE_CONFIGURED_ENDPOINT_URLS, or the profile in ~/.aws/config) "
+            f"makes boto3 go to AWS itself. {_REFUSAL}"
         )
     for variable in _VARIABLES:
-        host = urlsplit(environment.get(variable, "")).hostname or ""
-        if f".{host}".endswith(_AWS_HOSTS):
+        if not (address := environment.get(variable, "")):
+            continue
+        host = _host(address)
+        if not host:
+            raise ConfigurationError(f"{variable} is not an address: {address!r}")
+        if f".{host.rstrip('.')}".endswith(_AWS_HOSTS):
             raise ConfigurationError(f"{variable} is AWS itself ({host}). {_REFUSAL}")
-    if urlsplit(endpoint).scheme not in {"http", "https"} or not urlsplit(endpoint).hostname:
-        raise ConfigurationError(f"AWS_ENDPOINT_URL is not an address: {endpoint!r}")
     return endpoint
+
+
+def _host(address: str) -> str:
+    """Empty for what is no address."""
+    try:
+        parts = urlsplit(address)
+        is_one = parts.scheme in {"http", "https"} and parts.port != 0
+    except ValueError:
+        return ""
+    return (parts.hostname or "") if is_one else ""

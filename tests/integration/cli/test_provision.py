@@ -85,7 +85,16 @@ def test_a_bucket_is_needed_where_payloads_go_to_s3_and_else_left_out(
             },
             "makes boto3 go to AWS itself",
         ),
+        ({"AWS_ENDPOINT_URL": "http://sqs.eu-west-1.amazonaws.com."}, "is AWS itself"),
+        ({"AWS_ENDPOINT_URL": "https://sqs.eusc-de-east-1.amazonaws.eu"}, "is AWS itself"),
         ({"AWS_ENDPOINT_URL": "localhost:4566"}, "not an address"),
+        ({"AWS_ENDPOINT_URL": "http://[::1"}, "not an address"),
+        ({"AWS_ENDPOINT_URL": "http://localhost:abc"}, "not an address"),
+        ({"AWS_ENDPOINT_URL": "http://localhost:99999"}, "not an address"),
+        (
+            {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ENDPOINT_URL_SQS": "http://[::1"},
+            "AWS_ENDPOINT_URL_SQS is not an address",
+        ),
     ],
 )
 def test_it_refuses_to_touch_aws(
@@ -98,6 +107,20 @@ def test_it_refuses_to_touch_aws(
     message = cli.fails("provision", code=2)
     assert said in message
     assert "deploy.py" in message or "not an address" in message
+
+
+def test_it_refuses_to_touch_aws_where_a_profile_makes_boto3_go_there(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in aws.environment("http://127.0.0.1:9").items():
+        monkeypatch.setenv(name, value)
+    config = cli.directory / "config"
+    config.write_text("[profile work]\nignore_configured_endpoint_urls = true\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    message = cli.fails("provision", code=2)
+    assert "makes boto3 go to AWS itself" in message
+    assert "deploy.py" in message
 
 
 def test_an_emulator_that_does_not_answer_is_one_clear_sentence(
