@@ -19,6 +19,7 @@ _CLOSE_SECONDS = 5.0  # beyond the grace: to answer, to close what is open
 _WRITE_SECONDS = (
     25.0  # beyond the grace: to claim no more, to interrupt, to write the last outcomes
 )
+_POSTGRES_SECONDS = 15.0  # it kills those of its processes that do not end within 5 s
 _EVERYWHERE = ("0.0.0.0", "")  # noqa: S104 - compared with, not listened on
 
 
@@ -70,6 +71,7 @@ def _foundation(plan: Plan) -> Group:
                 is_ready=lambda: postgres.answers(url),
                 log_file=plan.directory / "postgres.log",
                 orphan_signal=signal.SIGTERM,  # it has to take the server along
+                stop_seconds=_POSTGRES_SECONDS,
             )
         )
     if plan.emulator is not None:

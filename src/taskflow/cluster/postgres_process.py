@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 from taskflow.cluster.postgres import PostgresMissingError, create_database, start
 
 _OPTIONS = ("max_connections=200",)
-_SHUTDOWN_SECONDS = 4.0
 
 
 def main() -> None:
@@ -32,15 +30,6 @@ def main() -> None:
     while b"s" not in os.read(happened, 1_024):
         if server.poll() is not None:
             raise SystemExit(1)  # the files stay: the next start goes on with them
-    _shut_down(server)
+    server.send_signal(signal.SIGQUIT)  # at once: what it would write is thrown away
+    server.wait()
     shutil.rmtree(directory, ignore_errors=True)
-
-
-def _shut_down(server: subprocess.Popen[bytes]) -> None:
-    """Fast (clients are disconnected), then immediate."""
-    server.send_signal(signal.SIGINT)
-    try:
-        server.wait(_SHUTDOWN_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.send_signal(signal.SIGQUIT)
-        server.wait()

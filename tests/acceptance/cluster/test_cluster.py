@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
+import psycopg2
 import pytest
 
 from taskflow.client import Client
@@ -239,6 +240,27 @@ def test_ctrl_c_stops_it_in_order_and_leaves_nothing_behind(
         assert "\x1b[" in cluster.output  # colours: it is a terminal
         lines = [line for line in cluster.plain.splitlines() if line.strip(" ^C\r")]
         assert all(re.match(r"(\^C)?[a-z]+(-\d)? +\| ", line) for line in lines), cluster.plain
+
+
+@pytest.mark.slow
+def test_a_postgresql_that_cannot_end_by_itself_is_ended_in_order(tmp_path: Path) -> None:
+    """Nobody needs its files any more: what it would still write is not waited for."""
+    with running(
+        tmp_path,
+        "--instances=1",
+        "--workers=0",
+        TASKFLOW_QUEUE_BACKEND="local",
+        TASKFLOW_PAYLOAD_BACKEND="files",
+    ) as cluster:
+        cluster.until_said("(password: ")
+        [url] = re.findall(r"postgresql://\S+", cluster.plain)
+        family = cluster.family()
+        with closing(psycopg2.connect(url)) as connection:
+            os.kill(connection.get_backend_pid(), signal.SIGSTOP)
+            os.write(cluster.terminal, b"\x03")
+            assert cluster.process.wait(PATIENCE_SECONDS) == 0, cluster.plain
+        assert gone(family)
+        assert not (cluster.home / "cluster" / "postgres").exists()
 
 
 @pytest.mark.slow
