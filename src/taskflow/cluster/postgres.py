@@ -213,7 +213,10 @@ def _unprivileged(directory: Path) -> dict[str, Any]:
 def is_usable(directory: Path) -> bool:
     """Whether the server could have its files here: as root it runs as nobody, who may not enter every directory."""
     command = ["/bin/sh", "-c", 'cd "$1" && test -w .', "sh", str(directory)]
-    return subprocess.run(command, check=False, cwd="/", **_unprivileged(directory)).returncode == 0  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        command, check=False, cwd="/", stderr=subprocess.DEVNULL, **_unprivileged(directory)
+    )
+    return done.returncode == 0
 
 
 def _dies_with_us() -> Callable[[], None] | None:

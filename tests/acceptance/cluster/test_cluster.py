@@ -101,6 +101,11 @@ class Cluster:
         until(lambda: is_said() or self.process.poll() is not None, lambda: self.plain)
         assert is_said(), self.plain
 
+    def wrote_only_named_lines(self) -> None:
+        """Whatever stands on the screen, it says which process wrote it."""
+        lines = [line for line in self.plain.splitlines() if line.strip(" ^C\r")]
+        assert all(re.match(r"(\^C)?[a-z]+(-\d)? +\| ", line) for line in lines), self.plain
+
 
 @contextmanager
 def running(directory: Path, *options: str, **settings: str) -> Iterator[Cluster]:
@@ -238,8 +243,7 @@ def test_ctrl_c_stops_it_in_order_and_leaves_nothing_behind(
             "server.stopped",
         ]
         assert "\x1b[" in cluster.output  # colours: it is a terminal
-        lines = [line for line in cluster.plain.splitlines() if line.strip(" ^C\r")]
-        assert all(re.match(r"(\^C)?[a-z]+(-\d)? +\| ", line) for line in lines), cluster.plain
+        cluster.wrote_only_named_lines()
 
 
 @pytest.mark.slow
@@ -261,6 +265,7 @@ def test_a_postgresql_that_cannot_end_by_itself_is_ended_in_order(tmp_path: Path
             assert cluster.process.wait(PATIENCE_SECONDS) == 0, cluster.plain
         assert gone(family)
         assert not (cluster.home / "cluster" / "postgres").exists()
+        cluster.wrote_only_named_lines()
 
 
 @pytest.mark.slow
