@@ -63,13 +63,19 @@ def _foundation(plan: Plan) -> Group:
     specs = []
     if plan.postgres_port is not None:
         url = plan.settings["TASKFLOW_DATABASE_URL"]
+        log = plan.directory / "postgres.log"
         specs.append(
             ProcessSpec(
                 name="postgres",
                 entry="taskflow.cluster.postgres_process:main",
-                arguments=(str(plan.postgres_directory), str(plan.postgres_port), DATABASE),
+                arguments=(
+                    str(plan.postgres_directory),
+                    str(plan.postgres_port),
+                    DATABASE,
+                    str(log),
+                ),
                 is_ready=lambda: postgres.answers(url),
-                log_file=plan.directory / "postgres.log",
+                log_file=log,
                 orphan_signal=signal.SIGTERM,  # it has to take the server along
                 stop_seconds=_POSTGRES_SECONDS,
             )

@@ -265,6 +265,8 @@ def test_a_postgresql_that_cannot_end_by_itself_is_ended_in_order(tmp_path: Path
             assert cluster.process.wait(PATIENCE_SECONDS) == 0, cluster.plain
         assert gone(family)
         assert not (cluster.home / "cluster" / "postgres").exists()
+        log = (cluster.home / "cluster" / "postgres.log").read_text()
+        assert "received immediate shutdown request" in log  # the server's own words
         cluster.wrote_only_named_lines()
 
 
