@@ -28,9 +28,16 @@ _SETTLE_SECONDS = (
 
 
 class WorkerFunction:
-    """Never raises: an error of the function would make Lambda slow down the whole queue."""
+    """Never raises: an error of the function would make Lambda slow down the whole queue.
+
+    Making it raises ConfigurationError.
+    """
 
     def __init__(self, container: Container) -> None:
+        if not container.settings.num_workers:
+            raise ConfigurationError(
+                "a function that may run nothing at once: set TASKFLOW_NUM_WORKERS to 1 or more"
+            )
         self._container = container
         self._queue = container.events
         self._longest_seconds = 0.0  # a whole invocation, as far as seen

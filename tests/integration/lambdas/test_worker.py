@@ -12,7 +12,7 @@ import pytest
 
 from taskflow.core.registry import TaskOptions
 from tests.integration.lambdas.conftest import Cloud, eventually
-from tests.support.lambda_runtime import FunctionCrashedError, LambdaFunction
+from tests.support.lambda_runtime import FunctionCrashedError, FunctionError, LambdaFunction
 
 pytestmark = pytest.mark.xdist_group("lambdas-worker")  # they share a cloud and functions
 
@@ -252,6 +252,13 @@ def test_a_function_shorter_than_its_margin_starts_nothing_and_says_why(cloud: C
     assert cloud.waiting() == (0, 3)  # later: at once would be in vain again
     [said] = worker.lines("lambda.not_ready")
     assert "TASKFLOW_LAMBDA_MARGIN_SECONDS keeps 2" in said["error"]
+
+
+def test_a_function_that_may_run_nothing_at_once_says_so_at_its_start(cloud: Cloud) -> None:
+    """Else each of its invocations would wait to its end, and the messages be there again at once."""
+    worker = cloud.function("worker", num_workers=0)
+    with pytest.raises(FunctionError, match="TASKFLOW_NUM_WORKERS"):
+        worker.invoke({"Records": []})
 
 
 def test_a_killed_function_loses_nothing(cloud: Cloud, tmp_path: Path) -> None:
