@@ -186,10 +186,11 @@ def _database(server_url: str, directory: Path) -> Iterator[str]:
     name = f"taskflow_cluster_{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}"
     try:
         postgres.drop_database(server_url, name)  # of one that was killed
+        store = postgres.create_database(server_url, name)
     except PostgresMissingError as exc:
         raise PostgresMissingError(f"{SERVER_URL}: {exc.detail}") from exc
     try:
-        yield postgres.create_database(server_url, name)
+        yield store
     finally:
         postgres.drop_database(server_url, name)
 

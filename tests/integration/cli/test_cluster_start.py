@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+from urllib.parse import urlsplit
+
 import pytest
 
 from tests.integration.cli.conftest import Cli
+from tests.support.postgres import Postgres
 
 
 @pytest.fixture(autouse=True)
@@ -50,4 +54,22 @@ def test_a_server_that_does_not_answer_is_named_by_its_variable(cli: Cli) -> Non
     said = cli.fails("cluster", "--port=0", code=1)
     assert "TASKFLOW_TEST_DATABASE_URL" in said
     assert "port 1 failed: Connection refused" in said
+    assert "geheim" not in said
+
+
+def test_a_server_that_does_not_allow_it_is_named_by_its_variable(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, postgres_server: Postgres
+) -> None:
+    role = f"poor_{uuid.uuid4().hex}"
+    postgres_server.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'geheim'")
+    parts = urlsplit(postgres_server.of("postgres"))
+    where = parts.netloc.rpartition("@")[2]
+    url = parts._replace(netloc=f"{role}:geheim@{where}").geturl()
+    monkeypatch.setenv("TASKFLOW_TEST_DATABASE_URL", url)
+    try:
+        said = cli.fails("cluster", "--port=0", code=1)
+    finally:
+        postgres_server.execute(f"DROP ROLE {role}")
+    assert "TASKFLOW_TEST_DATABASE_URL" in said
+    assert "permission denied to create database" in said
     assert "geheim" not in said
