@@ -59,7 +59,8 @@ class Screen:
         entry = _entry(text)
         if self._as_json:
             fields = entry if entry is not None else {"event": text, "level": "info"}
-            self._write(orjson.dumps({"process": name, **fields}).decode())
+            ours = {"process": name}
+            self._write(orjson.dumps(ours | fields | ours).decode())
         elif entry is None:
             self._show(name, _printable(text).splitlines() or [""])
         else:
@@ -80,14 +81,14 @@ class Screen:
         self._write("\n".join(f"{prefix} {line}".rstrip() for line in lines))
 
     def _readable(self, entry: dict[str, Any]) -> list[str]:
-        level, event = str(entry.get("level", "info")), _printable(str(entry["event"]))
+        level, event = (_word(entry.get(name, "info")) for name in ("level", "event"))
         code = _LEVEL_COLOURS.get(level, _BOLD)
         words = [self._painted(_time(entry.get("ts")), _DIM)]
         if level != "info":
             words.append(self._painted(level, code))
         words.append(self._painted(f"{event:<{_EVENT_WIDTH}}", code))
         words += [
-            f"{self._painted(f'{name}=', _DIM)}{_value(value)}"
+            f"{self._painted(f'{_word(name)}=', _DIM)}{_value(value)}"
             for name, value in entry.items()
             if name not in _UNSAID and value not in (None, "")
         ]
@@ -133,7 +134,11 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         text = _printable(value)
         return text if text and " " not in text and "\n" not in text else repr(text)
-    return orjson.dumps(value).decode()
+    return _printable(orjson.dumps(value).decode())
+
+
+def _word(value: Any) -> str:
+    return " ".join(_printable(str(value)).splitlines())
 
 
 def _printable(text: str) -> str:

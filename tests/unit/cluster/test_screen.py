@@ -66,6 +66,22 @@ def test_what_processes_print_moves_no_cursor() -> None:
     assert "\x07" not in stream.getvalue()
 
 
+def test_nor_do_events_that_look_like_ours() -> None:
+    there, stream = screen()
+    evil = "\x1b[2J\x9b2J"
+    there.line(
+        "api-1", json.dumps({"event": evil, "level": evil, evil: [evil], "n": "a\nb" + evil})
+    )
+    assert not {"\x1b", "\x9b"} & set(stream.getvalue())
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_nobody_s_json_names_another_process() -> None:
+    there, stream = screen(as_json=True)
+    there.line("api-1", json.dumps({"event": "x", "process": "worker-10"}))
+    assert json.loads(stream.getvalue()) == {"process": "api-1", "event": "x"}
+
+
 def test_programs_get_json_that_names_the_process() -> None:
     there, stream = screen(as_json=True)
     there.line("api-1", json.dumps({"event": "x", "n": 1}))
