@@ -22,9 +22,8 @@ from taskflow.worker.worker import Worker
 log = get_logger(__name__)
 
 _START_SECONDS = 2.0  # until the first task runs
-_SETTLE_SECONDS = (
-    0.5  # before the function's end the messages are given back, whatever is still going on
-)
+# Before the function's end, or half of the margin if that is less: messages are given back, whatever is still going on.
+_SETTLE_SECONDS = 1.0
 
 
 class WorkerFunction:
@@ -103,6 +102,7 @@ class WorkerFunction:
             target=worker.stop, kwargs={"grace_seconds": max(0.0, grace_seconds)}, daemon=True
         )
         stopping.start()
-        stopping.join(max(0.0, remaining_seconds(context) - _SETTLE_SECONDS))
+        settle_seconds = min(_SETTLE_SECONDS, self._container.settings.lambda_margin_seconds / 2)
+        stopping.join(max(0.0, remaining_seconds(context) - settle_seconds))
         if stopping.is_alive():
             log.error("lambda.worker_hangs")
