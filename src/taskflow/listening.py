@@ -6,6 +6,7 @@ import errno
 import socket
 from contextlib import ExitStack
 
+from taskflow.core.addresses import url_of
 from taskflow.core.errors import TaskFlowError
 
 _OTHER_HOST = "choose another host: an address of this machine"
@@ -48,7 +49,7 @@ def listen(host: str, port: int, *, option: str = "--port, TASKFLOW_PORT") -> so
 def address_of(listener: socket.socket) -> str:
     """``http://host:port`` as a client would write it."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return url_of(host, port)
 
 
 def free_ports(count: int) -> list[int]:

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from taskflow.core.addresses import reachable, url_of
 from taskflow.core.errors import ConfigurationError, InvalidRequestError
 from taskflow.core.task import TaskPriority
 
-_EVERYWHERE = ("0.0.0.0", "")  # noqa: S104 - compared with, not listened on
 Names = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment
 
 
@@ -437,10 +437,7 @@ class Settings(BaseSettings):
 
     @property
     def resolved_url(self) -> str:
-        return (
-            self.url
-            or f"http://{'127.0.0.1' if self.host in _EVERYWHERE else self.host}:{self.port}"
-        )
+        return self.url or url_of(reachable(self.host), self.port)
 
     @property
     def priorities(self) -> frozenset[int] | None:

@@ -12,6 +12,7 @@ from taskflow.cluster import emulator, postgres
 from taskflow.cluster.certificate import LocalCertificate
 from taskflow.cluster.emulator import Emulator
 from taskflow.cluster.process import Group, ProcessSpec
+from taskflow.core.addresses import reachable, url_of
 
 DATABASE = "taskflow"
 _TASKFLOW = "taskflow.cli:main"
@@ -20,7 +21,6 @@ _WRITE_SECONDS = (
     25.0  # beyond the grace: to claim no more, to interrupt, to write the last outcomes
 )
 _POSTGRES_SECONDS = 15.0  # it kills those of its processes that do not end within 5 s
-_EVERYWHERE = ("0.0.0.0", "")  # noqa: S104 - compared with, not listened on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,12 @@ class Plan:
 
     @property
     def addresses(self) -> list[str]:
-        return [f"http://{_reachable(self.host)}:{port}" for port in self.ports]
+        return [url_of(reachable(self.host), port) for port in self.ports]
 
     @property
     def balancer_address(self) -> str:
         scheme = "http" if self.certificate is None else "https"
-        return f"{scheme}://{_reachable(self.host)}:{self.balancer_port}"
+        return url_of(reachable(self.host), self.balancer_port, scheme=scheme)
 
 
 def groups(plan: Plan) -> list[Group]:
@@ -155,15 +155,11 @@ def _balancer(plan: Plan) -> Group:
 
 def _listens(host: str, port: int) -> bool:
     try:
-        socket.create_connection((_reachable(host), port), timeout=1.0).close()
+        socket.create_connection((reachable(host), port), timeout=1.0).close()
     except OSError:
         return False
     return True
 
 
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in _EVERYWHERE else host
-
-
 def _is_healthy(host: str, port: int) -> Callable[[], bool]:
-    return lambda: emulator.answers(_reachable(host), port, "/health", status=200)
+    return lambda: emulator.answers(reachable(host), port, "/health", status=200)

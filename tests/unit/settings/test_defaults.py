@@ -55,3 +55,16 @@ def test_what_would_spoil_every_address_of_s3_is_refused_by_name(name: str, wron
         load(**{name: wrong})
     for right in ("", "tf/.hidden/a..b" if name == "s3_prefix" else "https://s3.localhost:4566/x"):
         load(**{name: right})
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("::1", "http://[::1]:8000"),
+    ],
+)
+def test_commands_look_for_the_server_where_it_can_be_reached(host: str, url: str) -> None:
+    assert load(host=host).resolved_url == url
