@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic_settings import BaseSettings
 from typer.main import get_command
 
 from cdk.profiles import PROFILES
@@ -43,9 +44,11 @@ class Setting(NamedTuple):
 
 
 def settings() -> Iterator[Setting]:
-    """All of them in the order of settings.py, whose comments name the sections."""
+    """All of them in their order; comments between them name the sections."""
     section = ""
-    for line in inspect.getsource(Settings).splitlines():
+    groups = [group for group in Settings.__bases__ if group is not BaseSettings]
+    lines = [line for group in reversed(groups) for line in inspect.getsource(group).splitlines()]
+    for line in lines:
         if heading := re.fullmatch(r"    # (.+)", line):
             section = heading[1]
         elif (found := re.match(r"    (\w+): ", line)) and found[1] in Settings.model_fields:

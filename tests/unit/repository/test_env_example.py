@@ -1,4 +1,4 @@
-"""`.env.example` and settings.py name the same settings with the same defaults, and each says what it is."""
+"""`.env.example` and `Settings` name the same settings with the same defaults, and each says what it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_both_name_the_same_settings() -> None:
 
 
 def test_every_value_in_the_example_is_the_default() -> None:
-    example = Settings(_env_file=EXAMPLE)  # type: ignore[call-arg] # pydantic-settings takes it
+    example = Settings(_env_file=EXAMPLE)
     for name, field in Settings.model_fields.items():
         assert getattr(example, name) == field.default, name
 
