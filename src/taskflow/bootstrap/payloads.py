@@ -16,19 +16,21 @@ def build_payload_store(settings: Settings) -> PayloadStore:
 
             return FilePayloads(settings.home / "payloads")
         case "s3":
-            from taskflow.adapters.payloads.s3 import THREADS, S3Payloads
+            from taskflow.adapters.payloads.s3 import S3Payloads
             from taskflow.adapters.payloads.s3_client import s3_client
 
             public = settings.s3_public_endpoint_url
             return S3Payloads(
                 # Beside its own threads, those that carry a single object: slots, the finisher, requests.
                 s3_client(
-                    region=settings.aws_region, connections=2 * THREADS + settings.num_workers
+                    region=settings.aws_region,
+                    connections=2 * settings.s3_max_transfers + settings.num_workers,
                 ),
                 # It sends nothing.
                 signer=s3_client(region=settings.aws_region, connections=1, endpoint_url=public)
                 if public
                 else None,
+                max_transfers=settings.s3_max_transfers,
                 bucket=_checked_bucket(settings),
                 prefix=settings.s3_prefix,
                 encryption=settings.s3_encryption,

@@ -58,7 +58,7 @@ def _build_queue(settings: Settings, clock: Clock, *, works: bool) -> TaskQueue:
             return SQSTaskQueue(
                 sqs_clients(
                     region=settings.aws_region,
-                    threads=settings.num_workers,
+                    threads=settings.num_workers + settings.queue_max_sends,
                     receivers=len(serves),
                 ),
                 names,

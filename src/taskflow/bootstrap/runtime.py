@@ -151,6 +151,7 @@ def _wire(
     register_builtin_handlers(
         registry,
         http=http,
+        http_max_redirects=settings.http_max_redirects,
         mail=build_mail_sender(settings),
         email_from=settings.email_from,
         clock=clock,
@@ -175,7 +176,12 @@ def _wire(
         max_bytes=settings.max_artifact_bytes,
         most=settings.max_artifacts,
     )
-    sending = Sending(queue, stores.outbox)
+    sending = Sending(
+        queue,
+        stores.outbox,
+        patience_seconds=settings.queue_send_seconds,
+        most_under_way=settings.queue_max_sends,
+    )
     conclusion = Conclusion(stores.execution, queue, sending, completions, counters)
     verdicts = Verdicts(
         clock=clock,

@@ -18,6 +18,7 @@ def register_builtin_handlers(
     registry: Registry,
     *,
     http: HttpSender,
+    http_max_redirects: int,
     mail: MailSender,
     email_from: str,
     clock: Clock,
@@ -29,7 +30,11 @@ def register_builtin_handlers(
     """
     plain = TaskOptions()
     registry.add(echo, name="echo", declared=plain)
-    registry.add(http_request_handler(http), name="http_request", declared=plain)
+    registry.add(
+        http_request_handler(http, max_redirects=http_max_redirects),
+        name="http_request",
+        declared=plain,
+    )
     registry.add(compute_handler(wait), name="compute", declared=plain)
     registry.add(
         email_handler(mail, email_from=email_from, clock=clock), name="email", declared=plain

@@ -6,6 +6,7 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from email.message import Message
+from itertools import count
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -19,7 +20,6 @@ from taskflow.core.http_answers import retry_after_of
 from taskflow.ports.http import HttpAnswer, HttpSender
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-MAX_REDIRECTS = 3
 MAX_TIMEOUT_SECONDS = 3_600.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _METHOD_KEPT = frozenset({307, 308})
@@ -29,8 +29,8 @@ _KEPT_ACROSS_ORIGINS = frozenset({"accept", "accept-language", "content-type", "
 class HttpStatusError(Exception):
     """The server answered, but not with success. Retried or not by its status and its Retry-After."""
 
-    def __init__(self, method: str, url: str, answer: HttpAnswer) -> None:
-        super().__init__(f"{method} {_without_query(url)} answered {answer.status_code}")
+    def __init__(self, method: str, url: str, answer: HttpAnswer, why: str = "") -> None:
+        super().__init__(f"{method} {_without_query(url)} answered {answer.status_code}{why}")
         self.status_code = answer.status_code
         self.response = answer
         self.retry_after_seconds = retry_after_of(answer.headers)
@@ -40,7 +40,7 @@ class UnfollowedRedirectError(HttpStatusError, ValueError):
     """A redirect that must not be followed, or one too many. Sending the same request again would not help."""
 
 
-def http_request_handler(http: HttpSender) -> Callable[..., dict[str, Any]]:
+def http_request_handler(http: HttpSender, *, max_redirects: int) -> Callable[..., dict[str, Any]]:
     """The handler; requests go through ``http``, which decides what may be reached."""
 
     def http_request(
@@ -57,10 +57,10 @@ def http_request_handler(http: HttpSender) -> Callable[..., dict[str, Any]]:
 
         Returns ``status_code``, ``url``, ``headers`` (lower-case names) and ``body``, which is parsed JSON, text or
         base64, as ``encoding`` says; ``truncated`` when it was over TASKFLOW_HTTP_MAX_RESPONSE_BYTES. Raises
-        HttpStatusError unless the status is 2xx, ConnectionError, TimeoutError, InvalidRequestError. At most 3
-        redirects are followed, each to an address that is checked anew, never from https to http. Requests that may
-        change something carry the task's id as ``Idempotency-Key``, since an attempt may be repeated; all carry the
-        task's ``traceparent``, if it has one.
+        HttpStatusError unless the status is 2xx, ConnectionError, TimeoutError, InvalidRequestError. At most
+        TASKFLOW_HTTP_MAX_REDIRECTS are followed, each to an address that is checked anew, never from https to http.
+        Requests that may change something carry the task's id as ``Idempotency-Key``, since an attempt may be repeated;
+        all carry the task's ``traceparent``, if it has one.
         """
         if json is not None and body is not None:
             raise ValueError("give either json or body")
@@ -75,7 +75,7 @@ def http_request_handler(http: HttpSender) -> Callable[..., dict[str, Any]]:
         if ctx.traceparent is not None and "traceparent" not in map(str.lower, sent):
             sent["traceparent"] = ctx.traceparent
         verb: str = method
-        for _ in range(MAX_REDIRECTS + 1):
+        for redirects in count():
             left = ends - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"{_without_query(url)} did not answer within {timeout:g} s")
@@ -85,6 +85,9 @@ def http_request_handler(http: HttpSender) -> Callable[..., dict[str, Any]]:
             target = answer.headers.get("location")
             if not follow_redirects or answer.status_code not in _REDIRECTS or not target:
                 break
+            if redirects == max_redirects:
+                why = f", and TASKFLOW_HTTP_MAX_REDIRECTS allows only {max_redirects} redirects"
+                raise UnfollowedRedirectError(verb, url, answer, why)
             url, sent = _redirected(verb, url, target, sent, answer)
             if answer.status_code not in _METHOD_KEPT and verb != "HEAD":
                 verb, content = "GET", None

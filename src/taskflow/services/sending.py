@@ -13,8 +13,6 @@ from taskflow.ports.queue import EnqueueFailure, Message, TaskQueue
 
 log = logs.get_logger(__name__)
 
-PATIENCE_SECONDS = 1.0  # of who has committed; rows are the sender's for longer, then the relay's
-MOST_UNDER_WAY = 12  # sends at once: each has a thread, and needs a connection to the queue
 _CLOSE_SECONDS = 5.0
 
 
@@ -22,16 +20,23 @@ class Sending:
     """Never raises: what could not be sent stays, or is put, in the outbox, and the relay tries again. Thread safe.
 
     Nobody waits longer than ``patience_seconds`` for a remote queue: a send that takes longer goes on in the
-    background. Until it has ended nobody waits at all, and while too many are under way messages are left to the relay.
+    background, and its rows become the relay's after some seconds. Until it has ended nobody waits at all,
+    and while ``most_under_way`` are, each with a thread, messages are left to the relay.
     """
 
     def __init__(
-        self, queue: TaskQueue, outbox: OutboxStore, *, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        queue: TaskQueue,
+        outbox: OutboxStore,
+        *,
+        patience_seconds: float,
+        most_under_way: int,
     ) -> None:
         self._queue = queue
         self._outbox = outbox
         self._patience_seconds = patience_seconds
-        self._threads = ThreadPoolExecutor(MOST_UNDER_WAY, thread_name_prefix="taskflow-send")
+        self._most_under_way = most_under_way
+        self._threads = ThreadPoolExecutor(most_under_way, thread_name_prefix="taskflow-send")
         self._beginning = threading.Lock()
         self._under_way: set[Future[None]] = set()
         self._late: set[Future[None]] = set()  # those that somebody has lost patience with
@@ -65,7 +70,7 @@ class Sending:
 
     def _begin(self, entries: Sequence[OutboxEntry]) -> Future[None] | None:
         with self._beginning:
-            if len(self._under_way) >= MOST_UNDER_WAY:
+            if len(self._under_way) >= self._most_under_way:
                 return None
             try:
                 sent = self._threads.submit(self._send, entries)

@@ -31,6 +31,17 @@ class Aws:
         le=20,
         description="How long SQS holds a request for messages while there are none; a process that stops waits for it",
     )
+    queue_send_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="How long a submission or an outcome waits for SQS; sending goes on without it then",
+    )
+    queue_max_sends: int = Field(
+        12,
+        ge=1,
+        le=1_000,
+        description="Most sends of a process at once, each with a thread and a connection; more go through the outbox",
+    )
     queue_resend_seconds: float = Field(
         259_200.0,
         ge=60,
@@ -59,6 +70,12 @@ class Aws:
         pattern=r"^(https?://[^/\s]+\S*)?$",
         description="Where clients reach S3, if not where the server does: a result_url is signed for this address. "
         "For emulators",
+    )
+    s3_max_transfers: int = Field(
+        8,
+        ge=1,
+        le=1_000,
+        description="Most objects that a process reads or writes at once for batches, each with a thread",
     )
     result_url_seconds: float = Field(
         900.0, ge=1, le=604_800, description="How long a presigned result_url works"

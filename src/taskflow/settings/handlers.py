@@ -17,6 +17,9 @@ class Handlers:
         ge=1,
         description="Most of an answer that http_request reads; less than max_payload_bytes, it is a result",
     )
+    http_max_redirects: int = Field(
+        3, ge=0, le=20, description="Most redirects that http_request follows, if it is asked to"
+    )
     smtp_url: str = Field(
         "", description="smtp://user:password@host:587; empty: mail goes into the home's mailbox"
     )

@@ -41,7 +41,9 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenS
         )
 
         def make() -> PayloadStore:
-            made.append(S3Payloads(clients[len(made) % 2], bucket=bucket, prefix="tf/"))
+            made.append(
+                S3Payloads(clients[len(made) % 2], bucket=bucket, prefix="tf/", max_transfers=8)
+            )
             return made[-1]
 
         yield make

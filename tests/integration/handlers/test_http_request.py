@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from taskflow import TaskFlow
 from taskflow.adapters.http.sender import VettedHttpSender
 from taskflow.core import jsontext
 from taskflow.core.classification import classify
+from taskflow.core.errors import TaskFailedError
 from taskflow.core.http_answers import retry_after_of, retry_after_seconds
 from taskflow.core.task import ErrorClass
 from taskflow.handlers.http_request import (
@@ -27,7 +30,9 @@ JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 @pytest.fixture
 def request_it() -> Callable[..., dict[str, Any]]:
-    handler = http_request_handler(VettedHttpSender(allow_private=True, max_body_bytes=10_000))
+    handler = http_request_handler(
+        VettedHttpSender(allow_private=True, max_body_bytes=10_000), max_redirects=3
+    )
 
     def request(*args: Any, **kwargs: Any) -> dict[str, Any]:
         result = handler(PlainContext(), *args, **kwargs)
@@ -176,12 +181,22 @@ def test_redirects_are_followed_only_when_asked_for(request_it: Request) -> None
     assert result["url"] == server.url + "/there"
 
 
-def test_three_redirects_are_followed_and_no_more(request_it: Request) -> None:
-    chain = {f"/{n}": redirects(f"/{n + 1}") for n in range(4)}
-    with http_server({**chain, "/4": Reply()}) as server:
-        assert request_it(server.url + "/1", follow_redirects=True)["status_code"] == 200
-        with pytest.raises(UnfollowedRedirectError):
-            request_it(server.url + "/0", follow_redirects=True)
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_as_many_redirects_are_followed_as_the_setting_says(tmp_path: Path, most: int) -> None:
+    chain = {f"/{n}": redirects(f"/{n + 1}") for n in range(most + 1)}
+    with (
+        http_server({**chain, f"/{most + 1}": Reply()}) as server,
+        TaskFlow(home=tmp_path, http_max_redirects=most, http_allow_private=True) as app,
+    ):
+        followed, one_too_many = (
+            app.submit("http_request", url=f"{server.url}/{start}", follow_redirects=True)
+            for start in (1, 0)
+        )
+        assert followed.result(60)["status_code"] == 200
+        with pytest.raises(
+            TaskFailedError, match=r"UnfollowedRedirectError: .*TASKFLOW_HTTP_MAX_REDIRECTS"
+        ):
+            one_too_many.result(60)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +240,7 @@ def test_every_redirect_is_vetted_anew() -> None:
             def send(self, method: str, url: str, **rest: Any) -> Any:
                 return (strict if reached else public).send(method, url, **rest)
 
-        http_request_handler(FirstFree())(
+        http_request_handler(FirstFree(), max_redirects=3)(
             PlainContext(), f"http://outside.example:{server.port}/", follow_redirects=True
         )
 
@@ -245,7 +260,9 @@ def test_json_and_body_exclude_each_other(request_it: Request) -> None:
 
 
 def test_no_time_left_means_no_request() -> None:
-    handler = http_request_handler(VettedHttpSender(allow_private=True, max_body_bytes=100))
+    handler = http_request_handler(
+        VettedHttpSender(allow_private=True, max_body_bytes=100), max_redirects=3
+    )
     with http_server({"/": Reply()}) as server, pytest.raises(TimeoutError):
         handler(PlainContext(seconds_left=0.0), server.url + "/")
     assert server.received == []
@@ -254,7 +271,9 @@ def test_no_time_left_means_no_request() -> None:
 @pytest.mark.parametrize("own", [None, {"Traceparent": "mine"}])
 def test_the_trace_of_the_task_goes_along(own: dict[str, str] | None) -> None:
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    handler = http_request_handler(VettedHttpSender(allow_private=True, max_body_bytes=10_000))
+    handler = http_request_handler(
+        VettedHttpSender(allow_private=True, max_body_bytes=10_000), max_redirects=3
+    )
     with http_server({"/": Reply(200)}) as server:
         handler(PlainContext(traceparent=traceparent), server.url + "/", headers=own)
         handler(PlainContext(), server.url + "/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from taskflow.core.submission import Submission
 from taskflow.core.task import DEFAULT_TENANT
 from taskflow.settings import load
 from tests.integration.payloads.conftest import Bucket
-from tests.support import aws
+from tests.support import aws, sqs
 from tests.support.http_server import Received, Reply, http_server
 
 KEY = "acme/result/0199a3c1-5e2f-7a41-9c1d-0f6f6b8f2c11.7f"
@@ -70,6 +71,24 @@ def test_thousands_of_objects_are_listed_and_deleted(bucket: Bucket) -> None:
     assert sorted(bucket.store.list("acme/")) == keys
     bucket.store.delete(keys)
     assert list(bucket.store.list()) == []
+
+
+def test_as_many_objects_travel_at_once_as_the_setting_says(at_endpoint: AtEndpoint) -> None:
+    """No answer comes before twenty are asked for: fewer at once would wait in vain."""
+    together = threading.Barrier(20)
+
+    def answer(_: Received) -> Reply:
+        together.wait(sqs.PATIENCE_SECONDS)
+        return Reply()
+
+    with http_server(answer) as server:
+        at_endpoint(server.url)
+        store = build_payload_store(
+            load(payload_backend="s3", s3_bucket="the-bucket", s3_max_transfers=20)
+        )
+        store.put({f"acme/input/{n}-aa": b"x" for n in range(40)})
+        store.close()
+    assert len(server.received) == 40
 
 
 # --- damage -----------------------------------------------------------------------------------------
@@ -332,7 +351,9 @@ def test_credentials_that_are_renewed_too_late_are_said(
 
 
 def test_a_store_that_was_closed_says_so(bucket: Bucket) -> None:
-    store = S3Payloads(s3_client(region=aws.REGION, connections=4), bucket=bucket.name)
+    store = S3Payloads(
+        s3_client(region=aws.REGION, connections=4), bucket=bucket.name, max_transfers=2
+    )
     store.close()
     with pytest.raises(StoreUnavailableError, match="stopped"):
         store.get([KEY, "acme/input/other"])

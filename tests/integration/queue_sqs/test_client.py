@@ -7,11 +7,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from botocore.session import Session
 
 from taskflow.adapters.queue.sqs.client import sqs_clients
 from taskflow.app import TaskFlow
+from taskflow.bootstrap import build_queue
 from taskflow.core.registry import Registry, TaskOptions
+from taskflow.settings import load
+from taskflow.testing import FakeClock
+from tests.support import aws
+
+
+def test_there_is_a_connection_for_every_worker_and_every_send(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    configs: list[Config] = []
+    create = Session.create_client
+
+    def noting(self: Session, service: str, *args: Any, **options: Any) -> Any:
+        configs.append(options["config"])
+        return create(self, service, *args, **options)
+
+    monkeypatch.setattr(Session, "create_client", noting)
+    monkeypatch.setenv("AWS_REGION", aws.REGION)
+    settings = load(queue_backend="sqs", num_workers=20, queue_max_sends=50)
+    build_queue(settings, clock, works=True).close()
+    assert max(config.max_pool_connections for config in configs) >= 70
 
 
 def test_retries_are_pinned_and_every_thread_has_a_connection() -> None:

@@ -16,7 +16,7 @@ from taskflow.core.retry import Retry
 from taskflow.core.task import DEFAULT_TENANT, TaskPriority
 from taskflow.ports.metadata import OutboxEntry
 from taskflow.ports.queue import EnqueueFailure, Message
-from taskflow.services.sending import MOST_UNDER_WAY, Sending
+from taskflow.services.sending import Sending
 from taskflow.settings import load
 from taskflow.testing import FakeClock
 from tests.contract.queue.harness import Call
@@ -65,6 +65,11 @@ def unsent(engine: Engine) -> list[OutboxEntry]:
     return outbox.lease(lookahead_seconds=0, lease_seconds=3_600, limit=2)
 
 
+def impatient(engine: Engine, queue: SlowQueue) -> Sending:
+    outbox = engine.runtime.stores.outbox
+    return Sending(queue, outbox, patience_seconds=0.0, most_under_way=2)
+
+
 def test_a_submission_does_not_wait_for_a_queue_that_does_not_answer(
     engine: Engine, queue: SlowQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,16 +104,33 @@ def test_while_too_many_sends_hang_messages_are_left_to_the_relay(
     engine: Engine, queue: SlowQueue
 ) -> None:
     queue.answers.clear()
-    impatient = Sending(queue, engine.runtime.stores.outbox, patience_seconds=0.0)
-    for _ in range(MOST_UNDER_WAY + 3):
-        impatient.send(unsent(engine))
-    sqs.until(lambda: len(queue.asked) == MOST_UNDER_WAY)
-    assert engine.count("outbox") == MOST_UNDER_WAY + 3
+    sending = impatient(engine, queue)
+    for _ in range(5):
+        sending.send(unsent(engine))
+    sqs.until(lambda: len(queue.asked) == 2)
+    assert engine.count("outbox") == 5
     queue.answers.set()
     sqs.until(lambda: engine.count("outbox") == 3)
-    impatient.send(unsent(engine))
+    sending.send(unsent(engine))
     sqs.until(lambda: engine.count("outbox") == 3)
-    assert len(queue.asked) == MOST_UNDER_WAY + 1
+    assert len(queue.asked) == 3
+
+
+def test_how_long_and_how_many_are_settings(
+    tmp_path: Path, clock: FakeClock, queue: SlowQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load(home=tmp_path, queue_send_seconds=0.125, queue_max_sends=2)
+    runtime = build(settings, clock=clock, registry=Registry(), queue=queue)
+    engine = Engine(runtime, clock, Registry(), tmp_path)
+    queue.answers.clear()
+    for _ in range(3):
+        runtime.sending.send(unsent(engine))
+    sqs.until(lambda: len(queue.asked) == 2)
+    assert "waited_seconds=0.125" in caplog.text
+    queue.answers.set()
+    sqs.until(lambda: engine.count("outbox") == 1)
+    runtime.close()
+    assert len(queue.asked) == 2
 
 
 def test_an_outbox_that_fails_is_said_though_nobody_waits(
@@ -121,21 +143,21 @@ def test_an_outbox_that_fails_is_said_though_nobody_waits(
         raise ZeroDivisionError
 
     monkeypatch.setattr(engine.runtime.stores.outbox, "delete", fail)
-    impatient = Sending(queue, engine.runtime.stores.outbox, patience_seconds=0.0)
-    impatient.send(unsent(engine))
-    impatient.close()
+    sending = impatient(engine, queue)
+    sending.send(unsent(engine))
+    sending.close()
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_what_is_under_way_when_it_closes_is_waited_for(engine: Engine, queue: SlowQueue) -> None:
     queue.answers.clear()
-    impatient = Sending(queue, engine.runtime.stores.outbox, patience_seconds=0.0)
-    impatient.send(unsent(engine))
-    closing = Call(impatient.close)
+    sending = impatient(engine, queue)
+    sending.send(unsent(engine))
+    closing = Call(sending.close)
     queue.answers.set()
     closing.result()
     assert engine.count("outbox") == 0
-    impatient.send(unsent(engine))
+    sending.send(unsent(engine))
     assert (engine.count("outbox"), len(queue.asked)) == (1, 1)
 
 

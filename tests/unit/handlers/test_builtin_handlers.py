@@ -36,6 +36,7 @@ def builtins(home: Path, parent: Registry | None = None) -> Registry:
     register_builtin_handlers(
         registry,
         http=VettedHttpSender(allow_private=False, max_body_bytes=100),
+        http_max_redirects=3,
         mail=FolderMailSender(home / "mailbox"),
         email_from="taskflow@localhost",
         clock=StoppedClock(),

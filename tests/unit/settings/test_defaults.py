@@ -68,3 +68,18 @@ def test_what_would_spoil_every_address_of_s3_is_refused_by_name(name: str, wron
 )
 def test_commands_look_for_the_server_where_it_can_be_reached(host: str, url: str) -> None:
     assert load(host=host).resolved_url == url
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("queue_send_seconds", 0),
+        ("queue_max_sends", 0),
+        ("s3_max_transfers", 0),
+        ("http_max_redirects", -1),
+        ("http_max_redirects", 21),
+    ],
+)
+def test_a_limit_that_could_not_work_is_refused_by_name(name: str, wrong: float) -> None:
+    with pytest.raises(ConfigurationError, match=f"TASKFLOW_{name.upper()}: Input should be"):
+        load(**{name: wrong})

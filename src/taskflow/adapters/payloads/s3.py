@@ -19,7 +19,6 @@ from taskflow.adapters.payloads.keys import is_key, names_of, names_of_prefix
 from taskflow.adapters.payloads.s3_client import refused, talking_to
 from taskflow.core.errors import PayloadCorruptError, PayloadMissingError, StoreUnavailableError
 
-THREADS = 8  # objects on their way at once, of one process
 DELETE_BATCH = 1_000  # keys in one request (DeleteObjects takes no more)
 CHECKSUM = "taskflow-sha256"  # of the object's metadata
 
@@ -32,8 +31,9 @@ class S3Payloads:
     """PayloadStore in ``bucket``, below ``prefix``. Thread safe. ``client`` belongs to it from now on, and so does
     ``signer``, which signs URLs for another address at which the same S3 is reached by those who are given them.
 
-    A single object is carried by the caller's thread, several by up to `THREADS` of its own. Everything is encrypted
-    on the server: with S3's keys (``AES256``), or with ``kms_key`` (``aws:kms``; None: the account's default key).
+    A single object is carried by the caller's thread, several by up to ``max_transfers`` of its own. Everything is
+    encrypted on the server: with S3's keys (``AES256``), or with ``kms_key`` (``aws:kms``; None: the account's default
+    key).
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class S3Payloads:
         client: Any,
         *,
         signer: Any | None = None,
+        max_transfers: int,
         bucket: str,
         prefix: str = "",
         encryption: str = "AES256",
@@ -53,7 +54,7 @@ class S3Payloads:
         self._encryption = {"ServerSideEncryption": encryption}
         if encryption == "aws:kms" and kms_key:
             self._encryption["SSEKMSKeyId"] = kms_key
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="taskflow-s3")
+        self._threads = ThreadPoolExecutor(max_transfers, thread_name_prefix="taskflow-s3")
 
     def put(self, objects: Mapping[str, bytes]) -> None:
         """Durable once this returns. An object that exists is replaced as a whole.

@@ -15,7 +15,7 @@ _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 5.0  # a send may wait for three of these
 _SPARE_SECONDS = 10.0  # of a long poll
 _ATTEMPTS = 3
-_OTHER_THREADS = 16  # those that send (`services.sending`), the relay, the committer
+_OTHER_THREADS = 4  # the relay, the committer, who asks for depths
 
 
 class Clients(NamedTuple):
@@ -32,8 +32,8 @@ class Clients(NamedTuple):
 
 
 def sqs_clients(*, region: str | None, threads: int = 0, receivers: int = 4) -> Clients:
-    """Made once per process, at some 100 ms. Thread safe, with a connection for each of ``threads`` that submit
-    and work, and of ``receivers``. Endpoint and credentials: AWS's own variables.
+    """Made once per process, at some 100 ms. Thread safe, with a connection for each of ``threads`` that work
+    and send, and of ``receivers``. Endpoint and credentials: AWS's own variables.
 
     Raises ConfigurationError when boto3 cannot be configured.
     """
