@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from taskflow.observability.insights import aggregates
 from taskflow.observability.insights.expressions import Event, Expression
 from taskflow.observability.insights.lines import ORDER
-from taskflow.observability.insights.parser import (
-    MOST_ROWS,
+from taskflow.observability.insights.parser import MOST_ROWS
+from taskflow.observability.insights.plan import (
     Command,
     Display,
     Fields,

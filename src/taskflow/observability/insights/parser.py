@@ -1,80 +1,31 @@
-"""From the text of a query to what it does, command by command."""
+"""From the text of a query to its plan."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from taskflow.core.errors import InvalidRequestError
 from taskflow.observability.insights import expressions as ex
 from taskflow.observability.insights.aggregates import AGGREGATES
 from taskflow.observability.insights.expressions import Expression
+from taskflow.observability.insights.plan import (
+    AggregateColumn,
+    Column,
+    Command,
+    Display,
+    Fields,
+    Filter,
+    Limit,
+    Plan,
+    Sort,
+    Stats,
+)
 from taskflow.observability.insights.tokens import Token, tokens_of
 
 MOST_ROWS = 10_000  # as there
 _COMMANDS = ("fields", "filter", "stats", "sort", "limit", "display")
-
-
-@dataclass(frozen=True)
-class Column:
-    name: str
-    value: Expression
-
-
-@dataclass(frozen=True)
-class AggregateColumn:
-    """``percent`` is for pct alone."""
-
-    name: str
-    function: str
-    of: Expression
-    percent: float = 0.0
-
-
-@dataclass(frozen=True)
-class Fields:
-    columns: Sequence[Column]
-
-
-@dataclass(frozen=True)
-class Filter:
-    condition: Expression
-
-
-@dataclass(frozen=True)
-class Stats:
-    aggregates: Sequence[AggregateColumn]
-    groups: Sequence[Column]
-
-
-@dataclass(frozen=True)
-class Sort:
-    """``keys``: value, and whether the largest comes first."""
-
-    keys: Sequence[tuple[Expression, bool]]
-
-
-@dataclass(frozen=True)
-class Limit:
-    rows: int
-
-
-@dataclass(frozen=True)
-class Display:
-    names: Sequence[str]
-
-
-Command = Fields | Filter | Stats | Sort | Limit | Display
-
-
-@dataclass
-class Plan:
-    """``fields_read``: what it needs of the events, without names that it made itself."""
-
-    commands: list[Command] = field(default_factory=list)
-    fields_read: set[str] = field(default_factory=set)
 
 
 def parse(query: str) -> Plan:
