@@ -11,26 +11,22 @@ from typing import TypeVar
 
 import orjson
 
-from taskflow import logs
 from taskflow.core.errors import (
     InvalidCursorError,
     InvalidRequestError,
     InvalidTransitionError,
-    PayloadCorruptError,
     PayloadMissingError,
-    StoreUnavailableError,
     TaskNotFoundError,
 )
 from taskflow.core.events import Event
 from taskflow.core.ids import is_uuid
 from taskflow.core.task import FINAL, Returned, Task, TaskStatus
-from taskflow.ports.metadata import StoredTask, TaskFilter, TaskKey, TaskStore
+from taskflow.ports.metadata import TaskFilter, TaskKey, TaskStore
 from taskflow.services.completions import Completions
 from taskflow.services.counters import Counters
+from taskflow.services.payload_reading import with_payloads
 from taskflow.services.payloads import Payloads
 from taskflow.services.sending import Sending
-
-log = logs.get_logger(__name__)
 
 _POLL_SECONDS = 0.5  # for tasks that end in another process
 _MOMENT_SECONDS = 0.01  # before the store is asked about a task that is queued in this one
@@ -74,7 +70,7 @@ class Tasks:
         if not stored:
             raise _not_found(task_id)
         try:
-            return self._load(stored, results_matter=True, links=links)[0]
+            return with_payloads(stored, self._payloads, results_matter=True, links=links)[0]
         except PayloadMissingError:
             # Redriven or purged since the row was read?
             again = self._store.get(tenant_id, [task_id])
@@ -85,7 +81,7 @@ class Tasks:
     def get_many(self, tenant_id: str, task_ids: Sequence[str]) -> builtins.list[Task]:
         """In the order asked for; unknown ids are left out."""
         wanted = [task_id for task_id in dict.fromkeys(task_ids) if is_uuid(task_id)]
-        found = self._load(self._store.get(tenant_id, wanted)) if wanted else []
+        found = with_payloads(self._store.get(tenant_id, wanted), self._payloads) if wanted else []
         by_id = {task.task_id: task for task in found}
         return [by_id[task_id] for task_id in wanted if task_id in by_id]
 
@@ -110,7 +106,7 @@ class Tasks:
             )
         stored = self._store.list(tenant_id, where, limit=limit + 1, before=cursor)
         more = len(stored) > limit
-        tasks = self._load(stored[:limit], links=links)
+        tasks = with_payloads(stored[:limit], self._payloads, links=links)
         if more:
             return tasks, tasks[-1].task_id
         return tasks, self._store.looked_until(tenant_id, where, before=cursor)
@@ -258,54 +254,6 @@ class Tasks:
             unsubscribe()
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _load(
-        self, stored: Sequence[StoredTask], *, results_matter: bool = False, links: bool = False
-    ) -> builtins.list[Task]:
-        """With their payloads. What cannot be read is None, and logged: a damaged file, or a payload store that is
-        away, must not hide a task, nor a page of them, from those who look for it. With ``results_matter`` an
-        unreadable result raises."""
-        if links:
-            stored = [self._with_link(item) for item in stored]
-        wanted = [
-            key for item in stored for key in (item.input_key, item.result_key) if key is not None
-        ]
-        try:
-            texts = self._load_readable(wanted)
-        except StoreUnavailableError as exc:
-            if results_matter and any(item.result_key is not None for item in stored):
-                raise
-            texts = {}
-            log.warning("payloads.unreachable", count=len(wanted), error=exc.detail)
-        for task, input_key, result_key in stored:
-            if input_key is not None:
-                known = texts.get(input_key)
-                task.args, task.kwargs = (None, None) if known is None else orjson.loads(known)
-            if result_key is not None and result_key in texts:
-                task.result = orjson.loads(texts[result_key])
-            elif result_key is not None and results_matter:
-                self._payloads.load([result_key])
-        return [item.task for item in stored]
-
-    def _with_link(self, stored: StoredTask) -> StoredTask:
-        if stored.result_key is None or (url := self._payloads.url(stored.result_key)) is None:
-            return stored
-        stored.task.result_url = url
-        return stored._replace(result_key=None)
-
-    def _load_readable(self, keys: Sequence[str]) -> dict[str, str]:
-        """All at once; one by one if one of them is missing or damaged. Raises StoreUnavailableError."""
-        try:
-            return self._payloads.load(keys)
-        except (PayloadMissingError, PayloadCorruptError):
-            pass
-        texts: dict[str, str] = {}
-        for key in keys:
-            try:
-                texts |= self._payloads.load([key])
-            except (PayloadMissingError, PayloadCorruptError) as exc:
-                log.warning("payload.unreadable", key=key, error=exc.detail)
-        return texts
 
     @staticmethod
     def _key(tenant_id: str, task_id: str) -> TaskKey:
