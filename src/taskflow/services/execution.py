@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import orjson
 
 from taskflow import logs
-from taskflow.core import trace
 from taskflow.core.classification import describe
 from taskflow.core.errors import (
     InvalidResultError,
@@ -20,7 +18,7 @@ from taskflow.core.errors import (
 from taskflow.core.ids import is_uuid
 from taskflow.core.registry import Handler, Registry
 from taskflow.core.results import result_text
-from taskflow.core.task import FINAL, ErrorClass, TaskPriority, TaskStatus
+from taskflow.core.task import FINAL, ErrorClass, TaskStatus
 from taskflow.ports.metadata import (
     ClaimedTask,
     ExecutionStore,
@@ -33,6 +31,7 @@ from taskflow.ports.metadata import (
 )
 from taskflow.ports.queue import Delivery, TaskQueue
 from taskflow.services.artifacts import Artifacts
+from taskflow.services.attempt_log import log_end, log_fenced
 from taskflow.services.conclusion import Conclusion
 from taskflow.services.counters import Counters
 from taskflow.services.payloads import Payloads
@@ -239,20 +238,13 @@ class Execution:
         ended = set(result.ended)
         runs: dict[tuple[str, str], list[float]] = {}
         errors: dict[tuple[str, str], int] = {}
-        logged = log.enabled(logging.INFO)
         for attempt, outcome in done:
             task = attempt.task
             key = (task.tenant_id, task.task_id)
             if locked and outcome in locked:
                 continue
             if fenced and outcome in fenced:
-                log.warning(
-                    "task.fenced",
-                    task=task.task,
-                    task_id=task.task_id,
-                    tenant_id=task.tenant_id,
-                    attempt=task.attempt,
-                )
+                log_fenced(task)
                 continue
             status = outcome.status
             if status not in FINAL and key in ended:
@@ -261,8 +253,7 @@ class Execution:
             if outcome.error is not None:
                 kind = (orjson.loads(outcome.error)["classification"], status.value)
                 errors[kind] = errors.get(kind, 0) + 1
-            if logged:
-                _log(attempt, outcome, status)
+            log_end(task, outcome, status)
         self._counters.finished(runs, errors)
         return locked
 
@@ -287,46 +278,6 @@ class Execution:
         """Extend the visibility timeout of their messages, as `heartbeat` extends their leases."""
         if attempts:
             self._queue.extend([a.receipt for a in attempts], self._lease_seconds)
-
-
-_EVENT_OF = {
-    TaskStatus.COMPLETED: "task.completed",
-    TaskStatus.FAILED: "task.failed",
-    TaskStatus.CANCELLED: "task.cancelled",
-    TaskStatus.RETRYING: "task.retrying",
-    TaskStatus.PENDING: "task.released",
-}
-_PRIORITY = tuple(priority.name.lower() for priority in TaskPriority)
-
-
-def _log(attempt: Attempt, outcome: Outcome, status: TaskStatus) -> None:
-    task = attempt.task
-    fields: dict[str, Any] = {
-        "task": task.task,
-        "task_id": task.task_id,
-        "tenant_id": task.tenant_id,
-        "priority": _PRIORITY[task.priority],
-        "attempt": task.attempt,
-        "duration_ms": round(outcome.duration_ms, 3),
-        "wait_ms": round(max(0, task.started_at - task.run_at) / 1000, 3),
-    }
-    if task.request_id is not None:
-        fields["request_id"] = task.request_id
-    if task.traceparent is not None:
-        fields["trace_id"] = trace.trace_id(task.traceparent)
-    event = _EVENT_OF[status]
-    if outcome.error is None:
-        log.info(event, **fields)
-        return
-    error = orjson.loads(outcome.error)
-    fields |= {
-        "error_type": error["type"],
-        "error": error["message"],
-        "classification": error["classification"],
-    }
-    if status is TaskStatus.RETRYING:
-        fields["retry_in_seconds"] = round(outcome.retry_delay_seconds, 3)
-    log.warning(event, **fields)
 
 
 def _names_a_task(delivery: Delivery) -> bool:
