@@ -9,8 +9,6 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from taskflow.core.errors import (
-    HandlerExitedError,
-    StoreUnavailableError,
     TimeoutTooLongError,
 )
 from taskflow.logs import get_logger
@@ -21,7 +19,8 @@ from taskflow.worker.claim_ahead import HORIZON_SECONDS, ClaimAhead
 from taskflow.worker.coroutines import Coroutines
 from taskflow.worker.handover import Handover
 from taskflow.worker.options import WorkerOptions
-from taskflow.worker.run import GivenBackError, PostponedError, Run
+from taskflow.worker.outcome import outcome_of
+from taskflow.worker.run import GivenBackError, Run
 from taskflow.worker.slot import Slot
 from taskflow.worker.watchdog import Watchdog
 
@@ -36,7 +35,6 @@ MAX_UNFINISHED = 2_000  # outcomes that wait to be written; beyond it nothing is
 _MAX_ABANDONED_THREADS = (
     256  # beyond it a lost thread is replaced only when an abandoned one has ended
 )
-_PAYLOAD_RETRY_SECONDS = 1.0
 
 
 class Pool:
@@ -174,7 +172,9 @@ class Pool:
         here: bool = False,
     ) -> None:
         """Its outcome goes to the finisher; what it held is free again. ``here``: this thread may write it as well."""
-        outcome = self._outcome(run, value, error, duration_ms)
+        outcome = outcome_of(
+            self.execution, run, value, error, duration_ms, releasing=self.releasing
+        )
         if not run.decided.acquire(blocking=False):
             return  # given back meanwhile
         if run.grant is not None:
@@ -253,48 +253,6 @@ class Pool:
             slot.thread.join(max(0.0, deadline - self.monotonic()))
 
     # --- inside -----------------------------------------------------------------------------------
-
-    def _outcome(
-        self, run: Run, value: object, error: Exception | None, duration_ms: float
-    ) -> Outcome | None:
-        """None only when the engine itself failed; the lease then runs out and the task is recovered."""
-        execution, attempt, reason = self.execution, run.attempt, run.reason
-        try:
-            if reason is not None:
-                if isinstance(reason, PostponedError):
-                    return execution.postponed(
-                        attempt, reason.cause, delay_seconds=_PAYLOAD_RETRY_SECONDS
-                    )
-                if isinstance(reason, GivenBackError):
-                    return execution.given_back(attempt)
-                if reason.__traceback__ is None and isinstance(error, HandlerExitedError):
-                    reason.__traceback__ = (
-                        error.__traceback__
-                    )  # where it was when it was interrupted
-                return execution.failed(attempt, reason, duration_ms)
-            if error is not None:
-                return execution.failed(attempt, error, duration_ms)
-            while True:
-                try:
-                    return execution.succeeded(attempt, value, duration_ms)
-                except StoreUnavailableError as exc:  # of a large result: the payload store is away
-                    log.warning(
-                        "worker.result_waits", task_id=attempt.task.task_id, error=exc.detail
-                    )
-                    if self.releasing.wait(_PAYLOAD_RETRY_SECONDS):
-                        return execution.given_back(attempt)
-                    if run.reason is not None:  # cancelled meanwhile, or taken over
-                        return self._outcome(run, value, error, duration_ms)
-        except Exception as exc:  # values and errors are user code; none may end a slot
-            log.exception(
-                "worker.outcome_failed", task=attempt.task.task, task_id=attempt.task.task_id
-            )
-            try:
-                return execution.failed(
-                    attempt, RuntimeError(f"its outcome was not usable: {exc!r}"), duration_ms
-                )
-            except Exception:  # noqa: BLE001 - logged above
-                return None
 
     def _take_back(self, run: Run) -> bool:
         try:
