@@ -26,7 +26,7 @@ _PRIORITY = tuple(priority.name.lower() for priority in TaskPriority)
 
 def log_end(task: ClaimedTask, outcome: Outcome, status: TaskStatus) -> None:
     """``status``: what became of the task, which may have been cancelled meanwhile."""
-    if not log.enabled(logging.INFO):
+    if outcome.error is None and not log.enabled(logging.INFO):
         return
     fields: dict[str, Any] = {
         "task": task.task,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -475,3 +476,17 @@ def test_what_waits_for_a_task_starts_when_it_completes_and_fails_when_it_fails(
     assert stored.status == "failed"
     assert stored.error is not None
     assert bad in stored.error.message
+
+
+def test_failures_are_logged_where_only_warnings_are(
+    engine: Engine, task: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="taskflow")
+    engine.submit(task, max_retries=1)
+    engine.fail(engine.start_one(), ConnectionError("refused"))
+    engine.clock.advance(10)
+    engine.fail(engine.start_one(), ConnectionError("refused"))
+    engine.submit(task)
+    engine.succeed(engine.start_one())
+    said = [record.getMessage().split()[0] for record in caplog.records]
+    assert said == ["task.retrying", "task.failed"]
