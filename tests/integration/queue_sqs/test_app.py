@@ -13,6 +13,7 @@ import pytest
 from taskflow import TaskFlow
 from taskflow.core.registry import Registry, TaskOptions
 from tests.integration.queue_sqs.conftest import Events
+from tests.integration.queue_sqs.handlers import double, flaky
 from tests.support import aws, sqs
 from tests.support.aws_proxy import AwsProxy
 
@@ -22,17 +23,6 @@ def options(proxy: AwsProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in aws.environment(proxy.url).items():
         monkeypatch.setenv(name, value)
     registry = Registry()
-
-    def double(number: int) -> int:
-        return 2 * number
-
-    def flaky(file: str) -> str:
-        path = Path(file)
-        if not path.exists():
-            path.touch()
-            raise ConnectionError("not yet")
-        return "done"
-
     for function in (double, flaky):
         registry.add(function, declared=TaskOptions(max_retries=2))
     return {
@@ -54,10 +44,10 @@ def test_tasks_run_are_retried_and_leave_nothing_behind(
     names = sqs.provisioned(ministack_url)
     with TaskFlow(**options, queue_prefix=prefix_of(names)) as app:
         handles = [app.options(priority=n % 4).submit("double", number=n) for n in range(40)]
-        flaky = app.submit("flaky", file=str(tmp_path / "seen"))
+        again = app.submit("flaky", file=str(tmp_path / "seen"))
         delayed = app.options(delay=1.2).submit("double", number=7)
         assert [handle.result(timeout=60) for handle in handles] == [2 * n for n in range(40)]
-        assert flaky.result(timeout=60) == "done"
+        assert again.result(timeout=60) == "done"
         assert delayed.result(timeout=60) == 14
         depths = app.runtime.queue.depths
         sqs.until(lambda: not any(sum(depth) for depth in depths().values()))

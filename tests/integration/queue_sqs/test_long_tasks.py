@@ -14,6 +14,7 @@ from taskflow.adapters.queue.sqs.names import LONG, QueueNames
 from taskflow.core.errors import ConfigurationError
 from taskflow.core.registry import Registry, TaskOptions
 from taskflow.services.finding import Health
+from tests.integration.queue_sqs.handlers import double, flaky
 from tests.support import aws, guard, sqs
 
 LONG_TASK_SECONDS = 60.0
@@ -32,17 +33,6 @@ def options(
     for name, value in aws.environment(ministack_url).items():
         monkeypatch.setenv(name, value)
     registry = Registry()
-
-    def double(number: int) -> int:
-        return 2 * number
-
-    def flaky(file: str) -> str:
-        path = Path(file)
-        if not path.exists():
-            path.touch()
-            raise ConnectionError("not yet")
-        return "done"
-
     registry.add(double, declared=TaskOptions())
     registry.add(flaky, declared=TaskOptions(timeout_seconds=61.0))
     return {
@@ -91,10 +81,10 @@ def test_each_worker_runs_the_tasks_of_its_queues_and_no_others(
         assert app.handle(long.id).result(timeout=60) == 2
         short = app.submit("double", number=3)
         # One that failed, one that waited for another, one that was early: each comes back by its own queue.
-        flaky = app.submit("flaky", file=str(tmp_path / "seen"))
-        after = app.options(timeout=100, depends_on=[flaky]).submit("double", number=4)
+        again = app.submit("flaky", file=str(tmp_path / "seen"))
+        after = app.options(timeout=100, depends_on=[again]).submit("double", number=4)
         delayed = app.options(timeout=100, delay=1.2).submit("double", number=5)
-        assert [flaky.result(60), after.result(60), delayed.result(60)] == ["done", 8, 10]
+        assert [again.result(60), after.result(60), delayed.result(60)] == ["done", 8, 10]
         assert short.task().attempt == 0
 
     with TaskFlow(**options, worker_queues="all") as app:
