@@ -17,15 +17,14 @@ from taskflow.core.errors import ConfigurationError, NoActiveAppError
 from taskflow.core.registry import Registry, registry
 from taskflow.ports.clock import Clock
 from taskflow.ports.metadata import TaskKey
-from taskflow.services import home_checks, queue_checks
-from taskflow.services.backup import Backups
-from taskflow.services.doctor import Doctor
 from taskflow.settings import Settings, load
 from taskflow.worker.background import Background
 from taskflow.worker.worker import Worker
 
 if TYPE_CHECKING:
     from taskflow.observability.periodic import PeriodicMetrics
+    from taskflow.services.backup import Backups
+    from taskflow.services.doctor import Doctor
 
 
 @dataclass(slots=True)
@@ -199,6 +198,8 @@ class TaskFlow(RuntimeCalls):
     @property
     def backups(self) -> Backups:
         """Whole-store backup and restore."""
+        from taskflow.services.backup import Backups
+
         runtime = self.runtime
         stores = runtime.stores
         return Backups(
@@ -208,6 +209,9 @@ class TaskFlow(RuntimeCalls):
     @property
     def doctor(self) -> Doctor:
         """Checks and repairs of the store and its surroundings."""
+        from taskflow.services import home_checks, queue_checks
+        from taskflow.services.doctor import Doctor
+
         runtime = self.runtime
         stores = runtime.stores
         is_remote = self.settings.resolved_queue_backend == "sqs"
