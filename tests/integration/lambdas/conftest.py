@@ -172,6 +172,7 @@ def make_cloud(
                 "TASKFLOW_DEFAULT_TIMEOUT": "20",
                 "TASKFLOW_LEASE_SECONDS": "3",
                 "TASKFLOW_RETRY_BASE_SECONDS": "0",
+                "TASKFLOW_QUEUE_SEND_SECONDS": "60",  # a busy machine takes its time
                 **{f"TASKFLOW_{key.upper()}": str(value) for key, value in settings.items()},
             }
             patched = stack.enter_context(pytest.MonkeyPatch.context())
