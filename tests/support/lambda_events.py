@@ -22,6 +22,7 @@ class EventSource:
         self._sqs = sqs
         self.url: str = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         self.arn = f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:{queue}"
+        self._received: list[str] = []
 
     def receive(self, most: int = 10, *, wait_seconds: int = _LOOK_SECONDS) -> list[dict[str, Any]]:
         """Records of messages, hidden for the queue's visibility timeout; fewer when there are no more."""
@@ -37,7 +38,15 @@ class EventSource:
             if not (messages := answer.get("Messages", [])):
                 break
             records += [self.record(message) for message in messages]
+            self._received += [message["ReceiptHandle"] for message in messages]
         return records
+
+    def empty(self) -> None:
+        """Delete what is in the queue: what can be received, and what was, but is hidden still."""
+        self.receive(1_000, wait_seconds=0)
+        for receipt in self._received:
+            self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=receipt)
+        self._received.clear()
 
     def record(self, message: Mapping[str, Any]) -> dict[str, Any]:
         return {

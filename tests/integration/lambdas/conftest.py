@@ -6,7 +6,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Cloud:
     directory: Path
     opened: ExitStack
     server: str
-    hidden_before: int = 0
+    sources: dict[str, EventSource] = field(default_factory=dict)
 
     def function(
         self, name: str, *, timeout_seconds: float = 60.0, **settings: Any
@@ -76,8 +76,10 @@ class Cloud:
         return [reason for reason in reasons if "-orphan" not in reason]
 
     def source(self, priority: str = "normal", *, dead: bool = False) -> EventSource:
-        prefix = self.runtime.settings.queue_prefix
-        return EventSource(self.sqs, f"{prefix}-{priority}{'-dead' if dead else ''}")
+        queue = f"{self.runtime.settings.queue_prefix}-{priority}{'-dead' if dead else ''}"
+        if queue not in self.sources:
+            self.sources[queue] = EventSource(self.sqs, queue)
+        return self.sources[queue]
 
     def submit(self, task: str, *args: Any, **options: Any) -> str:
         submission = Submission(task, args, {}, SubmitOptions.of(**options))
@@ -94,12 +96,12 @@ class Cloud:
         return [event.type.removeprefix("task.") for event in events]
 
     def waiting(self, priority: str = "normal") -> tuple[int, int]:
-        """Messages of the queue: visible, and hidden by this test."""
+        """Messages of the queue: visible, and hidden."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self.sqs.get_queue_attributes(
             QueueUrl=self.source(priority).url, AttributeNames=names
         )["Attributes"]
-        return int(found[names[0]]), int(found[names[1]]) - self.hidden_before
+        return int(found[names[0]]), int(found[names[1]])
 
     @contextmanager
     def store_away(self) -> Iterator[None]:
@@ -216,11 +218,8 @@ def empty_queues(request: pytest.FixtureRequest) -> None:
     """One test's messages are nothing to the next."""
     if "cloud" in request.fixturenames:
         cloud: Cloud = request.getfixturevalue("cloud")
-        cloud.hidden_before = 0
         for priority in ("critical", "normal"):
-            source = cloud.source(priority)
-            source.settle(source.receive(1_000, wait_seconds=0), {"batchItemFailures": []})
-        cloud.hidden_before = cloud.waiting()[1]
+            cloud.source(priority).empty()
 
 
 @pytest.fixture(scope="module")
