@@ -70,7 +70,9 @@ def test_slowest_tasks(logged: Logged) -> None:
 def test_one_tasks_story(logged: Logged) -> None:
     rows = logged.ask("task-story", "--task", logged.ids["flaky"])
     story = [row["event"] for row in rows]
-    assert story[0] == "http.request"
+    assert (
+        "http.request" in story
+    )  # not always first: a task may have run before its submission's line is written
     assert [event for event in story if event != "http.request"] == [
         "task.retrying",
         "task.retrying",
