@@ -17,9 +17,9 @@ R = TypeVar("R")
 
 
 class BatchSize:
-    """Half as many after the store gave up what took too long, a few more after each that it took: additive increase,
-    multiplicative decrease, as TCP's. A failed attempt costs the whole timeout, so what it taught is kept. For one
-    thread at a time."""
+    """Half as many after the store gave up what took too long, a few more after each full batch that it took: additive
+    increase, multiplicative decrease, as TCP's. A failed attempt costs the whole timeout, so what it taught is kept.
+    For one thread at a time."""
 
     def __init__(self, most: int) -> None:
         self._most = self._now = most
@@ -55,5 +55,6 @@ class BatchSize:
                 self._now = size // 2
                 log.warning("store.batch_too_large", items=size, next_items=self._now)
             else:
-                self._now = min(self._most, self._now + max(1, self._most // _STEPS))
+                if size == self._now:  # fewer say nothing about more
+                    self._now = min(self._most, self._now + max(1, self._most // _STEPS))
                 return result

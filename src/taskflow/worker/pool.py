@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from taskflow.core.errors import (
-    TimeoutTooLongError,
-)
+from taskflow.core.errors import TimeoutTooLongError
 from taskflow.logs import get_logger
 from taskflow.ports.metadata import Outcome
 from taskflow.services.execution import Execution

@@ -46,6 +46,16 @@ def test_a_store_that_was_slow_for_a_while_is_given_as_many_as_before_in_the_end
     assert [size.fit(store.take) for _ in range(60)][-1] == 500
 
 
+def test_a_few_items_say_nothing_about_many() -> None:
+    store, size = Store(8), BatchSize(500)
+    list(size.parts(list(range(30)), store.take_all))
+    store.tried.clear()
+    for item in range(100):
+        list(size.parts([item], store.take_all))
+    list(size.parts(list(range(30)), store.take_all))
+    assert max(store.tried) < 30
+
+
 def test_items_come_with_what_was_made_of_them_in_order() -> None:
     store, size = Store(8), BatchSize(500)
     items = list(range(30))
